@@ -1,0 +1,53 @@
+# All that is needed is make and a Python of 3.11 or later; everything else goes into .venv.
+
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := tracer_async tests examples
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test test-all lint format clean
+
+demo: $(VENV)/demo  ## watch a simulated controller; ends by itself when its output is not a terminal
+	@if [ -t 1 ]; then $(BIN)/tracer-async watch sim:; else $(BIN)/tracer-async watch sim: --count 5; fi
+
+test: $(VENV)/dev  ## run the tests and measure what they cover
+	@rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report --format=total --include='tracer_async/protocol/*' --fail-under=100 >/dev/null \
+		|| { $(BIN)/coverage report --include='tracer_async/protocol/*'; exit 1; }
+	@$(BIN)/coverage report --skip-covered --fail-under=95
+
+lint: $(VENV)/dev  ## ruff and mypy, both strict
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+
+format: $(VENV)/dev
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+test-all:  ## run the tests on each Python from 3.11 on that is found here
+	@found=0; for version in 3.11 3.12 3.13; do \
+		if python$$version -c '' 2>/dev/null; then found=$$((found + 1)); \
+			echo "== Python $$version"; \
+			$(MAKE) --no-print-directory test VENV=.venv-$$version PYTHON=python$$version || exit 1; \
+		else echo "== Python $$version is not on this machine"; fi; \
+	done; test $$found -gt 0
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "tracer_async needs Python 3.11 or later, and none is on the PATH" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo: $(VENV)/bin/python pyproject.toml
+	$(PIP_INSTALL) --editable '.[cli]'
+	@touch $@
+
+$(VENV)/dev: $(VENV)/bin/python pyproject.toml
+	$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@ $(VENV)/demo
+
+clean:
+	rm -rf .venv .venv-* dist build .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis

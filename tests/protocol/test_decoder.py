@@ -1,0 +1,211 @@
+"""The decoder's properties (a) to (g), as the design names them."""
+
+from itertools import groupby, pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.protocol.strategies import cut, frames, noise, streams
+from tracer_async.protocol import (
+    MAX_DATA,
+    OVERHEAD,
+    START_UP,
+    SYNC,
+    CorruptFrame,
+    DecoderStats,
+    Event,
+    Frame,
+    FrameDecoder,
+    Noise,
+    Reason,
+)
+
+TORN = bytes.fromhex("eb90eb90eb9000a018d204d30400000e005304a5050100001f00000000330a0000995b7f")
+REPLY = bytes.fromhex("eb90eb90eb9000a018dc04500d000000005904980500000029000000013a760100d9697f")
+
+
+def raw(event: Event) -> bytes:
+    return event.encode(start_up=False) if isinstance(event, Frame) else event.raw
+
+
+def merged(events: list[Event]) -> list[Event]:
+    """*events* with neighbouring noise as one."""
+    result: list[Event] = []
+    for is_noise, group in groupby(events, lambda event: isinstance(event, Noise)):
+        result += [Noise(b"".join(raw(event) for event in group))] if is_noise else list(group)
+    return result
+
+
+def decode(chunks: list[bytes]) -> list[Event]:
+    decoder = FrameDecoder()
+    events = [event for chunk in chunks for event in decoder.feed(chunk)]
+    return events + decoder.flush()
+
+
+@given(streams.flatmap(lambda stream: st.tuples(st.just(stream), cut(stream))))
+def test_a_any_split_gives_the_same_events(stream_and_chunks: tuple[bytes, list[bytes]]) -> None:
+    stream, chunks = stream_and_chunks
+    assert merged(decode(chunks)) == merged(decode([stream]))
+
+
+@given(streams.flatmap(cut))
+def test_b_every_byte_ends_in_exactly_one_event_or_is_pending(chunks: list[bytes]) -> None:
+    decoder = FrameDecoder()
+    fed = told = b""
+    for chunk in chunks:
+        fed += chunk
+        told += b"".join(map(raw, decoder.feed(chunk)))
+        assert fed.startswith(told)
+        assert decoder.pending == len(fed) - len(told)
+    told += b"".join(map(raw, decoder.flush()))
+    assert told == fed
+    assert decoder.pending == 0
+
+
+@given(noise, st.lists(frames, min_size=1, max_size=4), noise, st.data())
+def test_c_a_good_frame_is_found_whatever_stands_before_it(
+    before: bytes, good: list[Frame], behind: bytes, data: st.DataObject
+) -> None:
+    stream = before + b"".join(frame.encode(start_up=False) for frame in good) + behind
+    found = [event for event in decode(data.draw(cut(stream))) if isinstance(event, Frame)]
+    # Noise can hold good frames by chance, or one that swallows these whole; where it does not, each is there in order.
+    swallowed = any(frame.encode(start_up=False) in other.data for frame in good for other in found)
+    remaining = iter(found)
+    assert swallowed or all(frame in remaining for frame in good)
+
+
+@given(frames, st.integers(MAX_DATA + 1, 255), st.binary(min_size=2, max_size=2).filter(lambda ids: 0xEB not in ids))
+def test_d_a_length_over_200_is_refused_at_once(good: Frame, length: int, ids: bytes) -> None:
+    decoder = FrameDecoder()
+    claim = SYNC + ids + bytes([length])
+    # An EB is the one length that the sync bytes of a frame could begin with: held back until that is known.
+    held = claim[-1:] if length == 0xEB else b""
+    assert decoder.feed(claim) == [CorruptFrame(claim.removesuffix(held), Reason.LENGTH)]
+    assert merged(decoder.feed(good.encode(start_up=False))) == [*([Noise(held)] if held else []), good]
+    assert decoder.pending == 0
+
+
+@given(streams.flatmap(cut))
+def test_e_at_most_one_frame_is_held(chunks: list[bytes]) -> None:
+    decoder = FrameDecoder()
+    for chunk in chunks:
+        decoder.feed(chunk)
+        assert decoder.pending < OVERHEAD + MAX_DATA
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        b"\xeb",
+        b"\xeb\x90",
+        SYNC,
+        SYNC + b"\x00\xa0\xc8",
+        SYNC + b"\x00\xa0\xc8\x7f",
+        SYNC + b"\x00\xa0\xc6\x7f",
+        SYNC + b"\xeb\x90\xc8\x7f\x7f",
+        SYNC + b"\x00\xa0\xff",
+    ],
+)
+def test_f_work_is_linear_for_hostile_bytes(hostile: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted in the work that is not done at C speed: CRCs taken and places looked at, per byte."""
+    from tracer_async.protocol import decoder as module
+
+    work = [0, 0]
+
+    def counted(index: int, function):  # type: ignore[no-untyped-def]
+        def call(*args):  # type: ignore[no-untyped-def]
+            work[index] += 1
+            return function(*args)
+
+        return call
+
+    monkeypatch.setattr(module, "_find_header", counted(0, module._find_header))
+    monkeypatch.setattr(module, "crc16", counted(1, module.crc16))
+    done = []
+    for copies in (1000, 8000):
+        work[:] = 0, 0
+        stream = hostile * copies
+        chunks = [stream[at : at + 256] for at in range(0, len(stream), 256)]
+        decode(chunks)
+        done.append([count / len(stream) for count in work])
+        assert work[0] <= len(stream) / 2 + len(chunks) + 2
+        assert work[1] <= len(stream) / 4
+    assert all(late <= early * 1.1 + 0.01 for early, late in zip(*done, strict=True))
+
+
+@given(frames, st.data())
+def test_g_flush_ends_a_half_received_frame(frame: Frame, data: st.DataObject) -> None:
+    half = frame.encode(start_up=False)
+    half = half[: data.draw(st.integers(1, len(half) - 1))]
+    decoder = FrameDecoder()
+    assert merged(decoder.feed(half)) in ([], [Noise(half)])
+    decoder.flush()
+    assert decoder.pending == 0
+    assert decoder.feed(REPLY)[-1] == Frame(0x00, 0xA0, REPLY[9:33])
+
+
+def test_g_flush_finds_the_frame_that_a_damaged_length_was_about_to_swallow() -> None:
+    decoder = FrameDecoder()
+    assert decoder.feed(SYNC + b"\x00\xa0\xc0" + REPLY) == []
+    assert decoder.flush() == [
+        CorruptFrame(SYNC + b"\x00\xa0\xc0", Reason.UNFINISHED),
+        Frame(0x00, 0xA0, REPLY[9:33]),
+    ]
+
+
+def test_a_torn_frame_costs_only_itself() -> None:
+    assert decode([TORN + REPLY]) == [CorruptFrame(TORN, Reason.CRC), Frame(0x00, 0xA0, REPLY[9:33])]
+
+
+def test_a_wrong_end_byte_is_told_from_a_wrong_crc() -> None:
+    assert decode([REPLY[:-1] + b"\x00"]) == [CorruptFrame(REPLY[:-1] + b"\x00", Reason.END)]
+
+
+@pytest.mark.parametrize("stray", [b"\xeb", b"\x90", b"\xeb\x90", b"\xeb\x90\xeb\x90", b"\x00\xeb\x90\xeb\x90\xeb"])
+def test_stray_sync_bytes_before_a_frame_are_noise(stray: bytes) -> None:
+    assert decode([stray + REPLY]) == [Noise(stray), Frame(0x00, 0xA0, REPLY[9:33])]
+
+
+def test_start_up_bytes_are_noise() -> None:
+    assert decode([Frame(0x16, 0xA0, b"").encode()]) == [Noise(START_UP), Frame(0x16, 0xA0, b"")]
+
+
+def test_a_crc_may_hold_the_end_byte() -> None:
+    reply = bytes.fromhex("eb90eb90eb9000a018e4041406000000004c04b30500000029000000012b0300007f917f")
+    assert decode([reply]) == [Frame(0x00, 0xA0, reply[9:33])]
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_whatever_holds_bytes_can_be_fed_and_may_be_reused(kind: type) -> None:
+    decoder = FrameDecoder()
+    half = bytearray(REPLY[:20])
+    decoder.feed(kind(half))
+    half[:] = bytes(20)
+    (frame,) = decoder.feed(REPLY[20:])
+    assert frame == Frame(0x00, 0xA0, REPLY[9:33])
+    assert type(frame.data) is bytes
+
+
+@given(streams)
+def test_stats_count_what_the_events_say(stream: bytes) -> None:
+    decoder = FrameDecoder()
+    events = decoder.feed(stream) + decoder.flush()
+    corrupt = [event.raw for event in events if isinstance(event, CorruptFrame)]
+    assert decoder.stats == DecoderStats(
+        frames=sum(isinstance(event, Frame) for event in events),
+        corrupt_frames=len(corrupt),
+        corrupt_bytes=sum(map(len, corrupt)),
+        noise_bytes=sum(len(event.raw) for event in events if isinstance(event, Noise)),
+    )
+
+
+@given(streams)
+def test_noise_within_one_call_comes_as_one_event(stream: bytes) -> None:
+    events = FrameDecoder().feed(stream)
+    assert not any(isinstance(one, Noise) and isinstance(two, Noise) for one, two in pairwise(events))
+
+
+def test_reprs_show_the_bytes_in_hex() -> None:
+    assert repr(Noise(b"\xeb")) == "Noise(bytes.fromhex('eb'))"
+    assert repr(CorruptFrame(b"\xeb", Reason.CRC)) == "CorruptFrame(bytes.fromhex('eb'), wrong CRC)"

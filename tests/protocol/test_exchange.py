@@ -1,0 +1,180 @@
+"""The exchange against a model: a controller that answers each request once, in order, as late as it likes."""
+
+from collections import deque
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from tracer_async.protocol import HORIZON, Exchange, Match
+
+A0, AA = 0xA0, 0xAA
+TIMEOUT = 1.0
+FENCE = 1.5
+
+
+@dataclass(eq=False)
+class Asked:
+    """A request of the model, and whether its caller still waits."""
+
+    command: int
+    at: float
+
+
+class Line(RuleBasedStateMachine):
+    """Any order of requests, replies (on time, late, lost, doubled, foreign), time-outs, cancellations and lost links.
+
+    The invariant: an answer is the reply to the request in flight, or the exchange says that it may be as old as it is.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 100.0
+        self.exchange = Exchange(FENCE)
+        self.flight: Asked | None = None
+        self.unanswered: deque[Asked] = deque()  # at the controller, oldest first
+        self.given_up_at: float | None = None
+
+    @rule(seconds=st.sampled_from([0.01, 0.3, 0.7, 1.1, 2.0]))
+    def time_passes(self, seconds: float) -> None:
+        # The controller's memory ends before the horizon: what is later than that is beyond the protocol's promise.
+        self.now += seconds
+        while self.unanswered and self.now - self.unanswered[0].at > HORIZON:
+            self.unanswered.popleft()
+        if self.exchange.deadline is not None and self.now >= self.exchange.deadline:
+            self.give_up()
+
+    @precondition(lambda self: self.exchange.is_free(self.now))
+    @rule(command=st.sampled_from([A0, AA]))
+    def send(self, command: int) -> None:
+        self.exchange.start(command, self.now, TIMEOUT)
+        self.flight = Asked(command, self.now)
+        self.unanswered.append(self.flight)
+
+    @precondition(lambda self: self.flight is not None)
+    @rule()
+    def give_up(self) -> None:
+        """Timed out, cancelled, or cut off by a lost link: it is all the same to the exchange."""
+        self.exchange.give_up(self.now)
+        self.flight = None
+        self.given_up_at = self.now
+
+    @precondition(lambda self: self.unanswered)
+    @rule(lost=st.integers(0, 2))
+    def reply(self, lost: int) -> None:
+        """The controller answers the oldest request, or a later one if replies before it were lost."""
+        for _ in range(min(lost, len(self.unanswered) - 1)):
+            self.unanswered.popleft()
+        asked = self.unanswered.popleft()
+        match = self.exchange.receive(asked.command, self.now)
+        if match is Match.ANSWER:
+            assert self.flight is not None
+            assert asked.command == self.flight.command
+            assert self.exchange.since <= asked.at
+            self.flight = None
+        else:
+            assert asked is not self.flight
+            assert match is Match.LATE
+
+    @precondition(lambda self: self.unanswered)
+    @rule()
+    def lose_a_reply(self) -> None:
+        self.unanswered.popleft()
+
+    @precondition(lambda self: self.flight is None and not self.unanswered)
+    @rule(command=st.sampled_from([A0, AA]))
+    def double_or_foreign_reply(self, command: int) -> None:
+        assert self.exchange.receive(command, self.now) is not Match.ANSWER
+
+    @invariant()
+    def the_line_is_never_shut_for_longer_than_the_fence(self) -> None:
+        if self.flight is None and self.given_up_at is not None and self.now >= self.given_up_at + FENCE:
+            assert self.exchange.is_free(self.now)
+
+    @invariant()
+    def deadline_stands_while_a_request_is_in_flight(self) -> None:
+        assert (self.exchange.deadline is not None) == (self.flight is not None)
+
+
+Line.TestCase.settings = settings(max_examples=400, stateful_step_count=40, deadline=None)
+TestLine = Line.TestCase
+
+
+def given_up(command: int = A0) -> Exchange:
+    exchange = Exchange(FENCE)
+    exchange.start(command, 0.0, TIMEOUT)
+    exchange.give_up(1.0)
+    return exchange
+
+
+def test_nothing_is_sent_before_the_owed_reply_or_the_end_of_the_fence() -> None:
+    exchange = given_up()
+    assert not exchange.is_free(1.0 + FENCE - 0.01)
+    assert exchange.fenced_until == 1.0 + FENCE
+    with pytest.raises(RuntimeError):
+        exchange.start(A0, 1.1, TIMEOUT)
+    assert exchange.is_free(1.0 + FENCE)
+
+
+def test_the_owed_reply_lifts_the_fence() -> None:
+    exchange = given_up()
+    assert exchange.receive(A0, 1.2) is Match.LATE
+    assert exchange.is_free(1.2)
+    assert exchange.fenced_until is None
+
+
+def test_a_reply_to_another_command_is_no_answer() -> None:
+    exchange = Exchange(FENCE)
+    exchange.start(A0, 0.0, TIMEOUT)
+    assert exchange.receive(AA, 0.1) is Match.UNASKED
+    assert exchange.receive(A0, 0.2) is Match.ANSWER
+
+
+def test_an_answer_that_may_be_an_older_requests_says_so() -> None:
+    exchange = given_up()
+    exchange.start(A0, 3.0, TIMEOUT)
+    assert exchange.owes(A0, 3.0)
+    assert exchange.receive(A0, 3.1) is Match.ANSWER
+    assert exchange.since == 0.0
+    # The reply to the second one may still come, and then all is settled.
+    assert exchange.owes(A0, 3.1)
+    assert exchange.receive(A0, 3.2) is Match.LATE
+    assert not exchange.owes(A0, 3.2)
+
+
+def test_an_answer_to_another_command_settles_what_was_owed() -> None:
+    exchange = given_up(AA)
+    exchange.start(A0, 3.0, TIMEOUT)
+    assert exchange.receive(A0, 3.1) is Match.ANSWER
+    assert exchange.since == 3.0
+    assert not exchange.owes(AA, 3.1)
+
+
+def test_beyond_the_horizon_nothing_is_owed() -> None:
+    exchange = given_up()
+    assert exchange.owes(A0, 1.0 + HORIZON - 0.1)
+    exchange.start(A0, 1.0 + HORIZON, TIMEOUT)
+    assert exchange.receive(A0, 1.1 + HORIZON) is Match.ANSWER
+    assert exchange.since == 1.0 + HORIZON
+
+
+def test_a_line_that_never_answers_does_not_fill_the_memory() -> None:
+    exchange = Exchange(0.0)
+    for _ in range(1000):
+        exchange.start(A0, 0.0, TIMEOUT)
+        exchange.give_up(0.0)
+    assert len(exchange._owed) < 100
+
+
+def test_giving_up_with_nothing_in_flight_owes_nothing() -> None:
+    exchange = Exchange(FENCE)
+    exchange.give_up(1.0)
+    assert exchange.is_free(1.0)
+
+
+@pytest.mark.parametrize("fence", [-1.0, float("nan")])
+def test_a_fence_is_not_negative(fence: float) -> None:
+    with pytest.raises(ValueError, match="fence"):
+        Exchange(fence)

@@ -1,0 +1,193 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tracer_async.protocol import (
+    BatteryType,
+    CommandCode,
+    ControlSettings,
+    LoadMode,
+    LoadState,
+    ManualControl,
+    ReadRealtime,
+    RealtimeData,
+    WriteSettings,
+)
+
+FLAGS = (12, 13, 14, 16, 17, 18, 19)
+DOCUMENT = bytes.fromhex("CE04A4060000E8035604A005010000500000000037E80300")
+CAPTURE = bytes.fromhex("DC04500D000000005904980500000029000000013A760100")
+
+realtime_bytes = st.binary(min_size=24, max_size=24).map(
+    lambda raw: bytes(byte & 1 if at in FLAGS else byte for at, byte in enumerate(raw))
+)
+settings = st.builds(
+    ControlSettings,
+    battery_type=st.sampled_from(BatteryType),
+    battery_capacity=st.integers(1, 255).map(lambda tens: tens * 10),
+    temperature_compensation=st.integers(0, 10),
+    load_mode_1=st.sampled_from(LoadMode),
+    load_mode_2=st.sampled_from([LoadMode.OFF, *(LoadMode.hours(hours) for hours in range(1, 16))]),
+)
+
+
+def test_example_of_the_document() -> None:
+    data = RealtimeData.from_bytes(DOCUMENT)
+    assert data == RealtimeData(
+        battery_voltage=12.30,
+        pv_voltage=17.00,
+        load_current=10.00,
+        over_discharge_voltage=11.10,
+        battery_full_voltage=14.40,
+        load_on=True,
+        overload=False,
+        load_short_circuit=False,
+        battery_over_voltage=False,
+        over_discharge=False,
+        battery_full=False,
+        charging=False,
+        battery_temperature=25,
+        charge_current=10.00,
+        reserved=b"\x00\x00\x50\x00",
+    )
+    assert data.load_power == pytest.approx(123.0)
+
+
+def test_reply_of_a_capture() -> None:
+    data = RealtimeData.from_bytes(CAPTURE)
+    assert (data.battery_voltage, data.pv_voltage, data.charge_current) == (12.44, 34.08, 3.74)
+    assert (data.battery_temperature, data.charging, data.load_on) == (28, True, False)
+    assert data.charge_power == pytest.approx(46.5256)
+
+
+@given(realtime_bytes)
+def test_real_time_data_comes_back_to_the_byte(raw: bytes) -> None:
+    assert RealtimeData.from_bytes(raw).to_bytes() == raw
+
+
+@given(realtime_bytes, st.sampled_from(FLAGS), st.integers(2, 255))
+def test_a_flag_is_0_or_1(raw: bytes, at: int, value: int) -> None:
+    with pytest.raises(ValueError, match="flag"):
+        RealtimeData.from_bytes(raw[:at] + bytes([value]) + raw[at + 1 :])
+
+
+@given(st.binary(max_size=200).filter(lambda raw: len(raw) != 24))
+def test_real_time_data_is_24_bytes(raw: bytes) -> None:
+    with pytest.raises(ValueError, match="24"):
+        RealtimeData.from_bytes(raw)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("battery_voltage", -0.01),
+        ("pv_voltage", 655.36),
+        ("load_current", float("nan")),
+        ("charge_current", float("inf")),
+        ("battery_temperature", -31),
+        ("battery_temperature", 226),
+        ("reserved", b"\x00"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_named(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=field):
+        RealtimeData.from_bytes(CAPTURE)._replace(**{field: value}).to_bytes()
+
+
+@pytest.mark.parametrize("state", LoadState)
+def test_load_state_comes_back(state: LoadState) -> None:
+    assert LoadState.from_bytes(state.to_bytes()) is state
+    assert bool(state) is (state is LoadState.ON)
+
+
+def test_a_longer_load_reply_is_read_by_its_first_byte() -> None:
+    assert LoadState.from_bytes(b"\x01" + bytes(12)) is LoadState.ON
+
+
+@pytest.mark.parametrize("raw", [b"", b"\x02", b"\xff"])
+def test_what_is_no_load_state(raw: bytes) -> None:
+    with pytest.raises(ValueError, match="load state"):
+        LoadState.from_bytes(raw)
+
+
+@given(settings)
+def test_settings_come_back(value: ControlSettings) -> None:
+    raw = value.to_bytes()
+    assert len(raw) == 7
+    assert raw[:2] == b"\x00\x00"
+    assert ControlSettings.from_bytes(raw) == value
+    assert ControlSettings.from_bytes(b"\x07\x08" + raw[2:]) == value
+
+
+def test_settings_bytes_stand_in_the_documents_order() -> None:
+    value = ControlSettings(
+        temperature_compensation=4,
+        battery_type=BatteryType.FLOODED,
+        battery_capacity=120,
+        load_mode_1=LoadMode.MANUAL,
+        load_mode_2=LoadMode.hours(3),
+    )
+    assert value.to_bytes() == bytes([0, 0, 4, 2, 12, 17, 3])
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("temperature_compensation", [-1, 11]),
+        ("battery_type", [-1, 3]),
+        ("battery_capacity", [0, 5, 15, 2560, -10]),
+        ("load_mode_1", [-1, 19]),
+        ("load_mode_2", [-1, 0, 16, 17, 19]),
+    ],
+)
+def test_settings_out_of_range_are_named_with_their_range(field: str, values: list[int]) -> None:
+    right = {
+        "temperature_compensation": 3,
+        "battery_type": 1,
+        "battery_capacity": 100,
+        "load_mode_1": 17,
+        "load_mode_2": 18,
+    }
+    assert ControlSettings(**right).battery_type is BatteryType.SEALED  # type: ignore[arg-type]
+    for value in values:
+        with pytest.raises(ValueError, match=rf"^{field} must be .*\d.*, not {value}$"):
+            ControlSettings(**right | {field: value})  # type: ignore[arg-type]
+
+
+def test_settings_are_7_bytes() -> None:
+    with pytest.raises(ValueError, match="7 bytes"):
+        ControlSettings.from_bytes(bytes(6))
+
+
+@pytest.mark.parametrize("hours", [0, 16])
+def test_hours_of_load_are_1_to_15(hours: int) -> None:
+    with pytest.raises(ValueError, match="1 to 15"):
+        LoadMode.hours(hours)
+
+
+def test_commands_carry_their_code_data_and_answer() -> None:
+    read, switch = ReadRealtime(), ManualControl(LoadState.ON)
+    assert (read.code, read.to_bytes(), read.decode_reply(CAPTURE)) == (
+        CommandCode.READ_REALTIME,
+        b"",
+        RealtimeData.from_bytes(CAPTURE),
+    )
+    assert (switch.code, switch.to_bytes(), switch.decode_reply(b"\x00")) == (
+        CommandCode.MANUAL_CONTROL,
+        b"\x01",
+        LoadState.OFF,
+    )
+
+
+@given(settings)
+def test_written_settings_are_answered_without_data(value: ControlSettings) -> None:
+    write = WriteSettings(value)
+    assert (write.code, write.to_bytes()) == (CommandCode.WRITE_SETTINGS, value.to_bytes())
+    write.decode_reply(b"")
+    with pytest.raises(ValueError, match="no data"):
+        write.decode_reply(b"\x00")
+
+
+def test_settings_are_never_sent_again_by_themselves() -> None:
+    assert not WriteSettings.repeatable
+    assert ReadRealtime.repeatable

@@ -1,0 +1,73 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.protocol.strategies import frames
+from tracer_async.protocol import END, OVERHEAD, START_UP, SYNC, CommandCode, Frame, crc16
+
+# The protocol's checked examples: controller ID, command and data; CRC.
+EXAMPLES = [
+    ("16a000", 0xB1A7),
+    ("16a018ce04a4060000e8035604a00501000050000000" + "0037e80300", 0x9A38),
+    ("01a00103", 0xBDBB),
+    ("00a018dc04500d000000005904980500000029000000" + "013a760100", 0xD969),
+    ("00a018e4041406000000004c04b305000000290000" + "00012b030000", 0x7F91),
+    ("00aa0100", 0x5DDB),
+]
+
+
+@pytest.mark.parametrize(("body", "crc"), EXAMPLES)
+def test_crc_of_checked_examples(body: str, crc: int) -> None:
+    assert crc16(bytes.fromhex(body)) == crc
+
+
+def test_crc_of_the_bad_example_is_not_what_it_carries() -> None:
+    assert crc16(bytes.fromhex("00a018d204d30400000e005304a5050100001f00000000330a0000")) == 0x3F3E != 0x995B
+
+
+def bitwise_crc(data: bytes) -> int:
+    """The definition: long division by x^16 + x^12 + x^6 + 1, a bit at a time."""
+    crc = 0
+    for byte in data:
+        for bit in range(7, -1, -1):
+            carry = (crc >> 15 ^ byte >> bit) & 1
+            crc = crc << 1 & 0xFFFF ^ carry * 0x1041
+    return crc
+
+
+@given(st.binary(max_size=203))
+def test_crc_is_the_remainder_of_the_long_division(data: bytes) -> None:
+    assert crc16(data) == bitwise_crc(data)
+
+
+@given(frames)
+def test_layout_of_a_frame(frame: Frame) -> None:
+    raw = frame.encode(start_up=False)
+    assert frame.encode() == START_UP + raw
+    assert raw.startswith(SYNC + bytes([frame.controller_id, frame.command, len(frame.data)]) + frame.data)
+    assert len(raw) == OVERHEAD + len(frame.data)
+    assert raw[-1] == END
+
+
+def test_request_of_the_document() -> None:
+    request = Frame(0x16, CommandCode.READ_REALTIME, b"").encode()
+    assert request == bytes.fromhex("aa55aa55aa55 eb90eb90eb90 16 a0 00 b1a7 7f")
+
+
+@pytest.mark.parametrize(
+    ("frame", "word"),
+    [
+        (Frame(256, 0xA0, b""), "controller_id"),
+        (Frame(-1, 0xA0, b""), "controller_id"),
+        (Frame(0, 256, b""), "command"),
+        (Frame(0, 0xA0, bytes(201)), "200"),
+    ],
+)
+def test_a_frame_that_the_protocol_does_not_have_is_not_encoded(frame: Frame, word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        frame.encode()
+
+
+def test_repr_can_be_evaluated() -> None:
+    frame = Frame(0x16, 0xAA, b"\x01")
+    assert eval(repr(frame)) == frame

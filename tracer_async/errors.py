@@ -1,0 +1,187 @@
+"""Every error that the library raises on purpose, except ValueError and TypeError for misuse.
+
+::
+
+    TracerError
+    |-- AddressError                (also ValueError)
+    |-- MissingExtraError           (also ImportError)
+    |-- CaptureError                (also ValueError)
+    |-- LinkError                   (also ConnectionError)
+    |   |-- PortNotFoundError       (also FileNotFoundError)
+    |   |-- PortPermissionError     (also PermissionError)
+    |   |-- PortBusyError
+    |   |-- HostNotFoundError
+    |   |-- LinkRefusedError        (also ConnectionRefusedError)
+    |   |-- LinkTimeoutError        (also TimeoutError)
+    |   |-- TlsError
+    |   |-- LinkLostError
+    |   `-- LinkClosedError
+    |-- ResponseTimeoutError        (also TimeoutError)
+    |-- MalformedReplyError         (also ValueError)
+    `-- LoadError
+        |-- LoadRefusedError
+        `-- LoadUnknownError
+
+Each carries its evidence as attributes; its text is a sentence that says what to do where something can be done.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tracer_async.protocol import RealtimeData
+
+__all__ = [
+    "AddressError",
+    "CaptureError",
+    "HostNotFoundError",
+    "LinkClosedError",
+    "LinkError",
+    "LinkLostError",
+    "LinkRefusedError",
+    "LinkTimeoutError",
+    "LoadError",
+    "LoadRefusedError",
+    "LoadUnknownError",
+    "MalformedReplyError",
+    "MissingExtraError",
+    "PortBusyError",
+    "PortNotFoundError",
+    "PortPermissionError",
+    "ResponseTimeoutError",
+    "TlsError",
+    "TracerError",
+]
+
+
+class TracerError(Exception):
+    """The root of the tree."""
+
+
+class AddressError(TracerError, ValueError):
+    """A URL that names no controller; the text shows a right one."""
+
+
+class MissingExtraError(TracerError, ImportError):
+    """A package of an optional extra is not installed; the text names the command that installs it."""
+
+    def __init__(self, purpose: str, extra: str) -> None:
+        super().__init__(f"{purpose} needs a package that is not installed: pip install 'tracer-async[{extra}]'")
+        self.extra = extra
+
+
+class CaptureError(TracerError, ValueError):
+    """A file that is not a capture in the format it was taken for."""
+
+
+class LinkError(TracerError, ConnectionError):
+    """There is no working link to the controller, for a reason that has no class of its own. ``address`` is its URL."""
+
+    def __init__(self, address: str, message: str) -> None:
+        super().__init__(f"{address}: {message}")
+        self.address = address
+
+
+class PortNotFoundError(LinkError, FileNotFoundError):
+    """The serial port, or the Unix socket, does not exist."""
+
+
+class PortPermissionError(LinkError, PermissionError):
+    """The serial port, or the Unix socket, may not be opened by this user."""
+
+
+class PortBusyError(LinkError):
+    """Another program has the serial port open."""
+
+
+class HostNotFoundError(LinkError):
+    """The host name has no address."""
+
+
+class LinkRefusedError(LinkError, ConnectionRefusedError):
+    """Nothing listens there."""
+
+
+class LinkTimeoutError(LinkError, TimeoutError):
+    """The link was not there in time: it could not be opened, or was down for as long as a request would wait."""
+
+
+class TlsError(LinkError):
+    """The peer was reached, and its certificate or its TLS was not accepted."""
+
+
+class LinkLostError(LinkError):
+    """The link broke while a request was under way that may not be sent twice: it may have been carried out."""
+
+
+class LinkClosedError(LinkError):
+    """The client has been closed, or was never opened."""
+
+
+class ResponseTimeoutError(TracerError, TimeoutError):
+    """The controller did not answer. ``command`` is the command byte, ``waited`` the seconds from the first try on."""
+
+    def __init__(self, address: str, command: int, waited: float, attempts: int) -> None:
+        tries = "once" if attempts == 1 else f"{attempts} times"
+        super().__init__(
+            f"{address}: no answer to command {command:02X}, asked {tries} in {waited:.1f} s. "
+            "Is the controller powered, and are its TX and RX wired to the adapter's RX and TX?"
+        )
+        self.address = address
+        self.command = command
+        self.waited = waited
+        self.attempts = attempts
+
+
+class MalformedReplyError(TracerError, ValueError):
+    """A reply that passed its CRC holds no answer to its command. ``raw`` is its data; the link stays usable."""
+
+    def __init__(self, address: str, command: int, raw: bytes, reason: str) -> None:
+        super().__init__(f"{address}: malformed reply to command {command:02X}: {reason}")
+        self.address = address
+        self.command = command
+        self.raw = raw
+
+
+class LoadError(TracerError):
+    """The load is not, or may not be, in the state that was asked for."""
+
+
+class LoadRefusedError(LoadError):
+    """The controller left the load as it was. ``reading`` is what it said right afterwards."""
+
+    def __init__(self, address: str, wanted: bool, reading: RealtimeData) -> None:
+        causes = [
+            text
+            for active, text in (
+                (reading.over_discharge, "the battery is over-discharged"),
+                (reading.load_short_circuit, "the load is short-circuited"),
+                (reading.overload, "the load is too much for it"),
+            )
+            if active
+        ]
+        why = " and ".join(causes) or "is its load mode manual? (settings, load mode 1 = 17)"
+        super().__init__(
+            f"{address}: the controller did not switch the load {_on_off(wanted)}, it is "
+            f"{_on_off(reading.load_on)}: {why}"
+        )
+        self.address = address
+        self.wanted = wanted
+        self.reading = reading
+
+
+class LoadUnknownError(LoadError):
+    """Neither the command nor the reading afterwards was answered: the load may be on or off."""
+
+    def __init__(self, address: str, wanted: bool) -> None:
+        super().__init__(
+            f"{address}: asked to switch the load {_on_off(wanted)}, and got no answer to that nor to reading it back: "
+            "it may be on or off"
+        )
+        self.address = address
+        self.wanted = wanted
+
+
+def _on_off(on: bool) -> str:
+    return "on" if on else "off"

@@ -1,0 +1,401 @@
+"""One controller's line: requests are queued, sent one at a time, retried and fenced, all in the loop's callbacks.
+
+No task drives it. A caller awaits one future and nothing else, so a cancelled caller leaves nothing behind but a reply
+that is owed, which the exchange knows how to throw away. One timer serves everything that can become due, and is only
+ever set earlier: a request that is answered in time costs no timer at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from weakref import WeakSet
+
+from tracer_async.errors import LinkClosedError, LinkLostError, LinkTimeoutError, ResponseTimeoutError, TracerError
+from tracer_async.protocol import Command, Event, Exchange, Frame, FrameDecoder, Match
+from tracer_async.subscription import Subscription
+from tracer_async.transport.link import LinkProtocol
+
+__all__ = ["Line", "LineStats", "Request"]
+
+# Bytes of one frame follow each other within milliseconds; what has stood still for this long at a request's deadline
+# is not its reply arriving, but something that stands before it.
+_QUIET = 0.05
+
+
+class LineStats(NamedTuple):
+    """What has happened on a client's line since it was made."""
+
+    requests: int
+    """Requests sent, retries included."""
+    answers: int
+    """Requests answered."""
+    timeouts: int
+    """Requests given up because no answer came in time."""
+    late: int
+    """Replies thrown away because their request had been given up."""
+    unasked: int
+    """Good frames that no request asked for."""
+    frames: int
+    """Good frames received."""
+    corrupt_frames: int
+    """Damaged frames received."""
+    noise_bytes: int
+    """Bytes received that belonged to no frame."""
+    links: int
+    """How often a link was established."""
+
+
+class Request:
+    """A request on its way, and the callers who wait for its answer."""
+
+    __slots__ = ("answered_at", "attempts", "command", "first_sent", "queued_at", "since", "tries", "waiters", "wire")
+
+    def __init__(self, command: Command[Any], wire: bytes, tries: int, now: float) -> None:
+        self.command = command
+        self.wire = wire
+        self.tries = tries
+        """How often it may still be sent."""
+        self.attempts = 0
+        """How often it was sent."""
+        self.queued_at = now
+        self.first_sent = now
+        self.since = now
+        """When the oldest request was sent that the answer may belong to, on the loop's clock."""
+        self.answered_at = now
+        self.waiters: list[asyncio.Future[Frame]] = []
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a caller still waits for it."""
+        return any(not waiter.done() for waiter in self.waiters)
+
+
+class Line:
+    """The requests to one controller and the link that they go over, as long as there is one."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        controller_id: int,
+        start_up: bool,
+        timeout: float,
+        retries: int,
+        fence: float,
+        link_timeout: float,
+        dead_after: int | None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._name = name
+        self._controller_id = controller_id
+        self._start_up = start_up
+        self._timeout = timeout
+        self._retries = retries
+        self._link_timeout = link_timeout
+        self._dead_after = dead_after
+
+        self._decoder = FrameDecoder()
+        self._exchange = Exchange(fence)
+        self.link: LinkProtocol | None = None
+        self._down_since = self._loop.time()
+        self.closed = False
+        self._flight: Request | None = None
+        self._urgent: deque[Request] = deque()
+        self._queue: deque[Request] = deque()
+        self._wires: dict[tuple[int, bytes], bytes] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._heard = 0.0
+        self._timeouts_in_a_row = 0
+        self._requests = self._answers = self._timeouts = self._late = self._unasked = self._links = 0
+        self.subscriptions: WeakSet[Subscription[Frame]] = WeakSet()
+        self.down_because: Exception | None = None
+        """Why the link went down, or could not be opened, the last time."""
+
+    @property
+    def stats(self) -> LineStats:
+        """The counters, as they stand now."""
+        decoder = self._decoder.stats
+        return LineStats(
+            requests=self._requests,
+            answers=self._answers,
+            timeouts=self._timeouts,
+            late=self._late,
+            unasked=self._unasked,
+            frames=decoder.frames,
+            corrupt_frames=decoder.corrupt_frames,
+            noise_bytes=decoder.noise_bytes,
+            links=self._links,
+        )
+
+    # What callers do.
+
+    async def ask(
+        self, command: Command[Any], *, share: bool = False, tries: int | None = None
+    ) -> tuple[Frame, Request]:
+        """Send a request when its turn comes and return the reply, and how it was come by.
+
+        With *share*, join an equal request that has not been answered yet. Cancelled, it leaves the line fit for the
+        next one. Raises LinkClosedError, LinkTimeoutError, LinkLostError or ResponseTimeoutError.
+        """
+        if self.closed:
+            raise LinkClosedError(self._name, "the client is closed")
+        future: asyncio.Future[Frame] = self._loop.create_future()
+        request = self._equal(command) if share else None
+        if request is not None:
+            request.waiters.append(future)
+        else:
+            if tries is None:
+                tries = self._retries + 1 if command.repeatable else 1
+            now = self._loop.time()
+            request = Request(command, self._encode(command), tries, now)
+            request.waiters.append(future)
+            (self._urgent if command.urgent else self._queue).append(request)
+            self._pump(now)
+            if self.link is None:
+                self._wake_at(now + self._link_timeout)
+        try:
+            return await future, request
+        except asyncio.CancelledError:
+            self._withdraw(request, future)
+            raise
+
+    def owes(self, command: Command[Any]) -> bool:
+        """Whether an answer to *command* could be taken for that of an earlier request, or the other way round."""
+        return self._exchange.owes(command.code, self._loop.time())
+
+    def subscribe(self, subscription: Subscription[Frame]) -> None:
+        """Give every good frame to *subscription*, for as long as somebody holds it."""
+        if self.closed:
+            subscription.end()
+        self.subscriptions.add(subscription)
+
+    def close(self) -> None:
+        """Fail all requests, now and from now on, and let go of the link."""
+        self.closed = True
+        for request in self._take_all():
+            self._fail(request, lambda: LinkClosedError(self._name, "the client was closed"))
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for subscription in list(self.subscriptions):
+            subscription.end()
+        if self.link is not None:
+            self.link.abort()
+
+    # What the link does.
+
+    def link_up(self, link: LinkProtocol) -> None:
+        """See `LinkOwner`."""
+        self.link = link
+        if self.closed:
+            link.abort()
+            return
+        self._links += 1
+        self._timeouts_in_a_row = 0
+        self._pump(self._loop.time())
+
+    def link_down(self, link: LinkProtocol, cause: Exception | None) -> None:
+        """See `LinkOwner`."""
+        if link is not self.link:
+            return
+        now = self._loop.time()
+        self.link = None
+        self._down_since = now
+        self.down_because = cause
+        self._receive(self._decoder.flush())
+        self._exchange.give_up(now)
+        request, self._flight = self._flight, None
+        if request is not None and not self.closed:
+            if request.tries:
+                self._requeue(request)
+            else:
+                self._fail(request, lambda: LinkLostError(self._name, f"the link was lost{_because(cause)}"))
+        if self._queue or self._urgent:
+            self._wake_at(now + self._link_timeout)
+
+    def bytes_received(self, data: bytes | memoryview) -> None:
+        """See `LinkOwner`."""
+        events = self._decoder.feed(data)
+        if events:
+            self._receive(events)
+        if self._decoder.pending:
+            self._heard = self._loop.time()
+            self._wake_at(self._heard + self._timeout)
+
+    # What follows from it.
+
+    def _receive(self, events: list[Event]) -> None:
+        for event in events:
+            if type(event) is not Frame:
+                continue
+            now = self._loop.time()
+            match self._exchange.receive(event.command, now):
+                case Match.ANSWER:
+                    request, self._flight = self._flight, None
+                    assert request is not None  # noqa: S101  # the exchange and the line agree on what is in flight
+                    self._answers += 1
+                    self._timeouts_in_a_row = 0
+                    request.since = self._exchange.since
+                    request.answered_at = now
+                    for waiter in request.waiters:
+                        if not waiter.done():
+                            waiter.set_result(event)
+                case Match.LATE:
+                    self._late += 1
+                case Match.UNASKED:
+                    self._unasked += 1
+            for subscription in self.subscriptions:
+                subscription.put(event)
+            self._pump(now)
+
+    def _pump(self, now: float) -> None:
+        """Send the next request, if the line is free for one."""
+        link = self.link
+        if self._flight is not None or link is None:
+            return
+        queue = self._urgent or self._queue
+        while queue and not queue[0].wanted:
+            queue.popleft()
+            queue = self._urgent or self._queue
+        if not queue:
+            return
+        if not self._exchange.is_free(now):
+            until = self._exchange.fenced_until
+            assert until is not None  # noqa: S101  # not free and nothing in flight: fenced
+            self._wake_at(until)
+            return
+        request = queue.popleft()
+        if not request.attempts:
+            request.first_sent = now
+        request.attempts += 1
+        request.tries -= 1
+        self._requests += 1
+        self._flight = request
+        self._exchange.start(request.command.code, now, self._timeout)
+        self._wake_at(now + self._timeout)
+        link.write(request.wire)
+
+    def _wake_at(self, when: float) -> None:
+        timer = self._timer
+        if timer is not None:
+            if timer.when() <= when:
+                return
+            timer.cancel()
+        self._timer = self._loop.call_at(when, self._wake)
+
+    def _wake(self) -> None:
+        """Do all that has become due, and set the timer for what is next."""
+        self._timer = None
+        now = self._loop.time()
+        overdue = self._exchange.deadline is not None and now >= self._exchange.deadline
+        if self._decoder.pending and now - self._heard >= (_QUIET if overdue else self._timeout):
+            # A good reply may stand behind a header that promised more than came.
+            self._receive(self._decoder.flush())
+        request = self._flight
+        if overdue and request is not None and self._exchange.deadline is not None and now >= self._exchange.deadline:
+            self._time_out(request, now)
+        if self.link is None:
+            self._expire(now)
+        self._pump(now)
+        due = [now + self._timeout] if self._decoder.pending else []
+        if self._exchange.deadline is not None:
+            due.append(self._exchange.deadline)
+        if self.link is None and (self._queue or self._urgent):
+            due.append(min(map(self._expiry, (*self._queue, *self._urgent))))
+        if due:
+            self._wake_at(min(due))
+
+    def _time_out(self, request: Request, now: float) -> None:
+        self._exchange.give_up(now)
+        self._flight = None
+        self._timeouts += 1
+        self._timeouts_in_a_row += 1
+        if request.tries:
+            self._requeue(request)
+        else:
+            self._fail(
+                request,
+                lambda: ResponseTimeoutError(
+                    self._name, request.command.code, now - request.first_sent, request.attempts
+                ),
+            )
+        if self._dead_after is not None and self._timeouts_in_a_row >= self._dead_after and self.link is not None:
+            # A peer that vanished without a word looks like this; a new connection is the only way to find out.
+            link = self.link
+            self.link_down(link, TimeoutError(f"{self._timeouts_in_a_row} requests in a row were not answered"))
+            link.abort()
+
+    def _expiry(self, request: Request) -> float:
+        """Until when a queued request waits for a link that is down."""
+        return max(request.queued_at, self._down_since) + self._link_timeout
+
+    def _expire(self, now: float) -> None:
+        for queue in (self._urgent, self._queue):
+            for request in [request for request in queue if now >= self._expiry(request)]:
+                queue.remove(request)
+                self._fail(request, self._still_down)
+
+    def _still_down(self) -> TracerError:
+        cause = self.down_because
+        if isinstance(cause, TracerError):
+            return LinkTimeoutError(
+                self._name, f"the link is down, and was not back within {self._link_timeout:g} s: {cause}"
+            )
+        return LinkTimeoutError(
+            self._name, f"the link was lost{_because(cause)} and was not back within {self._link_timeout:g} s"
+        )
+
+    def _requeue(self, request: Request) -> None:
+        if request.wanted:
+            (self._urgent if request.command.urgent else self._queue).appendleft(request)
+
+    def _withdraw(self, request: Request, future: asyncio.Future[Frame]) -> None:
+        if future.done() and not future.cancelled():
+            future.exception()  # it came at the same moment as the cancellation: seen, and of no use any more
+        request.waiters.remove(future)
+        if request.waiters:
+            return
+        now = self._loop.time()
+        if request is self._flight:
+            self._flight = None
+            self._exchange.give_up(now)
+            self._pump(now)
+            return
+        for queue in (self._urgent, self._queue):
+            if request in queue:
+                queue.remove(request)
+
+    def _equal(self, command: Command[Any]) -> Request | None:
+        """Return a request for the same that has not been answered yet."""
+        for request in (self._flight, *self._urgent, *self._queue):
+            if request is not None and request.command == command:
+                return request
+        return None
+
+    def _take_all(self) -> list[Request]:
+        requests = [*([self._flight] if self._flight else []), *self._urgent, *self._queue]
+        self._flight = None
+        self._urgent.clear()
+        self._queue.clear()
+        return requests
+
+    def _fail(self, request: Request, make: Callable[[], TracerError]) -> None:
+        for waiter in request.waiters:
+            if not waiter.done():
+                waiter.set_exception(make())
+
+    def _encode(self, command: Command[Any]) -> bytes:
+        key = (command.code, command.to_bytes())
+        wire = self._wires.get(key)
+        if wire is None:
+            if len(self._wires) >= 16:
+                self._wires.clear()
+            wire = self._wires[key] = Frame(self._controller_id, *key).encode(start_up=self._start_up)
+        return wire
+
+
+def _because(cause: Exception | None) -> str:
+    return f" ({cause})" if cause is not None and str(cause) else ""

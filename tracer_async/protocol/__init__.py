@@ -1,0 +1,45 @@
+"""The MT-5 protocol without I/O: bytes in, values out. Nothing here knows an event loop, a socket or a clock."""
+
+from tracer_async.protocol.decoder import CorruptFrame, DecoderStats, Event, FrameDecoder, Noise, Reason
+from tracer_async.protocol.exchange import HORIZON, Exchange, Match
+from tracer_async.protocol.messages import (
+    BatteryType,
+    Command,
+    ControlSettings,
+    LoadMode,
+    LoadState,
+    ManualControl,
+    ReadRealtime,
+    RealtimeData,
+    WriteSettings,
+)
+from tracer_async.protocol.wire import END, MAX_DATA, OVERHEAD, START_UP, SYNC, CommandCode, Frame, crc16
+
+__all__ = [
+    "END",
+    "HORIZON",
+    "MAX_DATA",
+    "OVERHEAD",
+    "START_UP",
+    "SYNC",
+    "BatteryType",
+    "Command",
+    "CommandCode",
+    "ControlSettings",
+    "CorruptFrame",
+    "DecoderStats",
+    "Event",
+    "Exchange",
+    "Frame",
+    "FrameDecoder",
+    "LoadMode",
+    "LoadState",
+    "ManualControl",
+    "Match",
+    "Noise",
+    "ReadRealtime",
+    "RealtimeData",
+    "Reason",
+    "WriteSettings",
+    "crc16",
+]

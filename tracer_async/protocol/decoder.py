@@ -1,0 +1,173 @@
+"""The incremental decoder: any chunks of bytes in, frames and an account of everything else out.
+
+Two rules explain it:
+
+1. Every byte fed ends in exactly one event (a `Frame`, a `CorruptFrame`, a `Noise`) or is still pending, and at most
+   one frame's bytes are pending.
+2. What the events are depends on the bytes alone, never on how they were cut into chunks; only a run of noise may
+   come as one event or as several.
+
+A header is believed only as far as it is proved: when the end byte or the CRC is wrong, no more is given up than what
+stands before the next place where a frame could begin, so a damaged length cannot swallow the good frame behind it.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import NamedTuple
+
+from tracer_async.protocol.wire import END, MAX_DATA, OVERHEAD, SYNC, Frame, crc16
+
+__all__ = ["CorruptFrame", "DecoderStats", "Event", "FrameDecoder", "Noise", "Reason"]
+
+_HEADER_SIZE = len(SYNC) + 3
+_find_header = re.compile(SYNC + b"(?s:...)").search
+
+# The first place where a frame could begin: whole sync bytes, or the start of some that runs up to the very end.
+_find_sync = re.compile(
+    rb"\xeb(?:\Z|\x90(?:\Z|\xeb(?:\Z|\x90(?:\Z|\xeb(?:\Z|\x90)))))",
+).search
+
+
+class Reason(StrEnum):
+    """Why a frame is not a good one."""
+
+    CRC = "wrong CRC"
+    END = "wrong end byte"
+    LENGTH = "length over 200"
+    UNFINISHED = "unfinished"
+    """The line went quiet in mid-frame (only `FrameDecoder.flush` says so)."""
+
+
+class CorruptFrame(NamedTuple):
+    """Bytes that began like a frame and were none.
+
+    ``raw`` ends where its length said, or earlier, before the next bytes that a frame could begin with.
+    """
+
+    raw: bytes
+    reason: Reason
+
+    def __repr__(self) -> str:
+        return f"CorruptFrame(bytes.fromhex({self.raw.hex()!r}), {self.reason})"
+
+
+class Noise(NamedTuple):
+    """Bytes that belong to no frame: start-up bytes, a bridge's banner, line noise."""
+
+    raw: bytes
+
+    def __repr__(self) -> str:
+        return f"Noise(bytes.fromhex({self.raw.hex()!r}))"
+
+
+Event = Frame | CorruptFrame | Noise
+
+
+class DecoderStats(NamedTuple):
+    """What a decoder has seen since it was made."""
+
+    frames: int
+    """Good frames."""
+    corrupt_frames: int
+    """Damaged ones."""
+    corrupt_bytes: int
+    """Bytes of damaged frames."""
+    noise_bytes: int
+    """Bytes that belonged to no frame."""
+
+
+class FrameDecoder:
+    """Turns a stream of bytes into frames; see the module's two rules."""
+
+    __slots__ = ("_corrupt_bytes", "_corrupt_frames", "_frames", "_need", "_noise_bytes", "_pending")
+
+    def __init__(self) -> None:
+        self._pending = b""
+        # How many bytes have to be pending before there is anything to decide.
+        self._need = _HEADER_SIZE
+        self._frames = 0
+        self._corrupt_frames = 0
+        self._corrupt_bytes = 0
+        self._noise_bytes = 0
+
+    @property
+    def stats(self) -> DecoderStats:
+        """The counters, as they stand now."""
+        return DecoderStats(self._frames, self._corrupt_frames, self._corrupt_bytes, self._noise_bytes)
+
+    @property
+    def pending(self) -> int:
+        """How many bytes are held back, waiting for more: at most one frame's, 212."""
+        return len(self._pending)
+
+    def feed(self, data: bytes | bytearray | memoryview) -> list[Event]:
+        """Feed received bytes; return the events that they complete. Bad bytes are events, never an exception."""
+        data = self._pending + data
+        if len(data) < self._need:
+            self._pending = data
+            return []
+        return self._scan(data, quiet=False)
+
+    def flush(self) -> list[Event]:
+        """End a half-received frame, because the line has gone quiet; return the events of all pending bytes."""
+        data = self._pending
+        return self._scan(data, quiet=True) if data else []
+
+    def _scan(self, data: bytes, *, quiet: bool) -> list[Event]:
+        events: list[Event] = []
+        size = len(data)
+        done = 0  # up to here every byte is in an event
+        at = 0  # up to here no frame begins; done..at is noise
+        need = _HEADER_SIZE
+        while True:
+            header = _find_header(data, at)
+            if header is None:
+                # Nothing but the start of a header, at the very end, is worth keeping.
+                tail = None if quiet else _find_sync(data, max(at, size - _HEADER_SIZE + 1))
+                at = tail.start() if tail else size
+                break
+            at = header.start()
+            length = data[at + 8]
+            stop = at + OVERHEAD + length
+            if length > MAX_DATA:
+                reason, stop = Reason.LENGTH, at + _HEADER_SIZE
+            elif stop > size:
+                if not quiet:
+                    need = OVERHEAD + length
+                    break
+                reason, stop = Reason.UNFINISHED, size
+            elif data[stop - 1] != END:
+                reason = Reason.END
+            else:
+                body = data[at + 6 : stop - 3]
+                if crc16(body) == data[stop - 3] << 8 | data[stop - 2]:
+                    if done < at:
+                        events.append(self._noise(data[done:at]))
+                    events.append(Frame(body[0], body[1], body[3:]))
+                    self._frames += 1
+                    done = at = stop
+                    continue
+                reason = Reason.CRC
+            # Not a frame. Look on from the next place where one could begin.
+            again = _find_sync(data, at + 1, stop)
+            begun = at
+            at = again.start() if again else stop
+            if at - begun >= len(SYNC):
+                if done < begun:
+                    events.append(self._noise(data[done:begun]))
+                events.append(CorruptFrame(data[begun:at], reason))
+                self._corrupt_frames += 1
+                self._corrupt_bytes += at - begun
+                done = at
+            # else the sync bytes began once more within themselves: what came before was a stray EB 90.
+        if done < at:
+            events.append(self._noise(data[done:at]))
+        self._pending = data[at:]
+        self._need = need
+        return events
+
+    def _noise(self, raw: bytes) -> Noise:
+        self._noise_bytes += len(raw)
+        return Noise(raw)

@@ -1,0 +1,355 @@
+"""The three commands as data: what each asks, what type its answer has, and the codecs of both directions.
+
+A controller made of software needs the directions that a client does not, so every value has ``from_bytes`` and
+``to_bytes``. All of them raise ValueError for bytes or values that the protocol does not have.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import IntEnum
+from struct import Struct
+from typing import ClassVar, Generic, NamedTuple, Self, TypeVar
+
+from tracer_async.protocol.wire import CommandCode
+
+__all__ = [
+    "BatteryType",
+    "Command",
+    "ControlSettings",
+    "LoadMode",
+    "LoadState",
+    "ManualControl",
+    "ReadRealtime",
+    "RealtimeData",
+    "WriteSettings",
+]
+
+R = TypeVar("R")
+
+# Offsets as in the document's table of the A0 reply: four reserved bytes are kept as they come.
+_REALTIME = Struct("<HH2sHHH???c????BHc")
+
+
+class RealtimeData(NamedTuple):
+    """The answer to A0: what the controller measures at this moment.
+
+    ``RealtimeData.from_bytes(data).to_bytes() == data`` for every valid reply. Source: protocol document, table of
+    command A0, corrected where captures show it wrong.
+    """
+
+    battery_voltage: float
+    """Volts, in steps of 0.01."""
+    pv_voltage: float
+    """Volts at the panel, in steps of 0.01; 0.2 to 0.4 V under a dark panel."""
+    load_current: float
+    """Amperes that the load draws, in steps of 0.01."""
+    over_discharge_voltage: float
+    """Volts; the load is cut when the battery falls below it."""
+    battery_full_voltage: float
+    """Volts; the battery counts as full above it."""
+    load_on: bool
+    """The load switch is closed."""
+    overload: bool
+    """The load draws too much."""
+    load_short_circuit: bool
+    """The load is short-circuited."""
+    battery_over_voltage: bool
+    """The battery voltage is too high (the document calls it battery overload)."""
+    over_discharge: bool
+    """The battery is too low and the controller has cut the load."""
+    battery_full: bool
+    """The battery is full."""
+    charging: bool
+    """The panel is charging the battery."""
+    battery_temperature: int
+    """Degrees Celsius, -30 to 225."""
+    charge_current: float
+    """Amperes into the battery, in steps of 0.01."""
+    reserved: bytes = bytes(4)
+    """The bytes at offsets 4, 5, 15 and 23, raw. Nobody knows what the third, which moves, means."""
+
+    @property
+    def charge_power(self) -> float:
+        """Watts into the battery: battery voltage times charge current."""
+        return self.battery_voltage * self.charge_current
+
+    @property
+    def load_power(self) -> float:
+        """Watts that the load draws: battery voltage times load current."""
+        return self.battery_voltage * self.load_current
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Decode the data of an A0 reply. Raises ValueError unless it is 24 bytes and every flag is 0 or 1."""
+        if len(data) != _REALTIME.size:
+            raise ValueError(f"real-time data is 24 bytes, not {len(data)}")
+        if data[12] | data[13] | data[14] | data[16] | data[17] | data[18] | data[19] > 1:
+            raise ValueError(f"a flag of real-time data is neither 0 nor 1: {data.hex()}")
+        (
+            battery,
+            pv,
+            reserved_4,
+            load,
+            over_discharge_voltage,
+            full_voltage,
+            load_on,
+            overload,
+            short,
+            reserved_15,
+            over_voltage,
+            over_discharge,
+            full,
+            charging,
+            temperature,
+            charge,
+            reserved_23,
+        ) = _REALTIME.unpack(data)
+        return cls(
+            battery / 100,
+            pv / 100,
+            load / 100,
+            over_discharge_voltage / 100,
+            full_voltage / 100,
+            load_on,
+            overload,
+            short,
+            over_voltage,
+            over_discharge,
+            full,
+            charging,
+            temperature - 30,
+            charge / 100,
+            reserved_4 + reserved_15 + reserved_23,
+        )
+
+    def to_bytes(self) -> bytes:
+        """Encode as the 24 data bytes of an A0 reply. Raises ValueError for a value that does not fit its field."""
+        if len(self.reserved) != 4:
+            raise ValueError(f"reserved must be 4 bytes, not {len(self.reserved)}")
+        if not -30 <= self.battery_temperature <= 225:
+            raise ValueError(f"battery_temperature must be -30 to 225 degrees Celsius, not {self.battery_temperature}")
+        return _REALTIME.pack(
+            self._hundredths("battery_voltage"),
+            self._hundredths("pv_voltage"),
+            self.reserved[:2],
+            self._hundredths("load_current"),
+            self._hundredths("over_discharge_voltage"),
+            self._hundredths("battery_full_voltage"),
+            self.load_on,
+            self.overload,
+            self.load_short_circuit,
+            self.reserved[2:3],
+            self.battery_over_voltage,
+            self.over_discharge,
+            self.battery_full,
+            self.charging,
+            self.battery_temperature + 30,
+            self._hundredths("charge_current"),
+            self.reserved[3:],
+        )
+
+    def _hundredths(self, name: str) -> int:
+        value: float = getattr(self, name)
+        if not 0 <= value <= 655.35:
+            raise ValueError(f"{name} must be 0 to 655.35, not {value}")
+        return round(value * 100)
+
+
+class LoadState(IntEnum):
+    """The answer to AA: the state of the load switch. As a truth value, whether the load is on."""
+
+    OFF = 0
+    ON = 1
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:  # type: ignore[override]  # int has one that means something else
+        """Decode an AA reply: its first byte (one program in the wild expects more bytes than the document's one)."""
+        if not data:
+            raise ValueError("a load state is at least 1 byte, not 0")
+        if data[0] > 1:
+            raise ValueError(f"a load state is 0 or 1, not {data[0]}")
+        return cls(data[0])
+
+    def to_bytes(self) -> bytes:  # type: ignore[override]  # as above
+        """Encode as the data byte of an AA request or reply."""
+        return bytes((self,))
+
+
+class BatteryType(IntEnum):
+    """Byte 3 of the settings."""
+
+    GEL = 0
+    SEALED = 1
+    FLOODED = 2
+
+
+class LoadMode(IntEnum):
+    """Bytes 5 and 6 of the settings: when the load is on."""
+
+    DUSK_TO_DAWN = 0
+    HOURS_1 = 1
+    HOURS_2 = 2
+    HOURS_3 = 3
+    HOURS_4 = 4
+    HOURS_5 = 5
+    HOURS_6 = 6
+    HOURS_7 = 7
+    HOURS_8 = 8
+    HOURS_9 = 9
+    HOURS_10 = 10
+    HOURS_11 = 11
+    HOURS_12 = 12
+    HOURS_13 = 13
+    HOURS_14 = 14
+    HOURS_15 = 15
+    TEST = 16
+    MANUAL = 17
+    OFF = 18
+
+    @classmethod
+    def hours(cls, hours: int) -> Self:
+        """The mode that keeps the load on for *hours*, 1 to 15: after dusk as mode 1, before dawn as mode 2."""
+        if not 1 <= hours <= 15:
+            raise ValueError(f"a load is on for 1 to 15 hours, not {hours}")
+        return cls(hours)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlSettings:
+    """What AD writes. No command reads it back, and nobody has published a sniff of it: unverified on hardware.
+
+    A write replaces every setting, so none has a default.
+
+    Raises ValueError, naming the field and its range, when made with a value that the protocol does not have.
+    """
+
+    battery_type: BatteryType
+    battery_capacity: int
+    """Ampere-hours, 10 to 2550 in steps of 10."""
+    temperature_compensation: int
+    """The temperature compensation coefficient, 0 to 10 (the document gives no unit)."""
+    load_mode_1: LoadMode
+    """Any `LoadMode`."""
+    load_mode_2: LoadMode
+    """A second stretch of the night: 1 to 15 hours, or off."""
+
+    def __post_init__(self) -> None:
+        set_field = object.__setattr__  # the dataclass is frozen; plain ints become members of their enums
+        try:
+            set_field(self, "battery_type", BatteryType(self.battery_type))
+        except ValueError:
+            raise ValueError(
+                f"battery_type must be 0 (gel), 1 (sealed) or 2 (flooded), not {self.battery_type}"
+            ) from None
+        if not (10 <= self.battery_capacity <= 2550 and self.battery_capacity % 10 == 0):
+            raise ValueError(f"battery_capacity must be 10 to 2550 Ah in steps of 10, not {self.battery_capacity}")
+        if not 0 <= self.temperature_compensation <= 10:
+            raise ValueError(f"temperature_compensation must be 0 to 10, not {self.temperature_compensation}")
+        try:
+            set_field(self, "load_mode_1", LoadMode(self.load_mode_1))
+        except ValueError:
+            raise ValueError(f"load_mode_1 must be 0 to 18, not {self.load_mode_1}") from None
+        if not (1 <= self.load_mode_2 <= 15 or self.load_mode_2 == LoadMode.OFF):
+            raise ValueError(f"load_mode_2 must be 1 to 15 hours, or 18 (off), not {self.load_mode_2}")
+        set_field(self, "load_mode_2", LoadMode(self.load_mode_2))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Decode the 7 data bytes of an AD request; the two unused ones are passed over."""
+        if len(data) != 7:
+            raise ValueError(f"control settings are 7 bytes, not {len(data)}")
+        return cls(
+            temperature_compensation=data[2],
+            battery_type=BatteryType(data[3]),
+            battery_capacity=data[4] * 10,
+            load_mode_1=LoadMode(data[5]),
+            load_mode_2=LoadMode(data[6]),
+        )
+
+    def to_bytes(self) -> bytes:
+        """Encode as the 7 data bytes of an AD request."""
+        return bytes(
+            (
+                0,
+                0,
+                self.temperature_compensation,
+                self.battery_type,
+                self.battery_capacity // 10,
+                self.load_mode_1,
+                self.load_mode_2,
+            )
+        )
+
+
+class Command(ABC, Generic[R]):
+    """A request with the type of its answer; subclass it to ask something that the document does not have."""
+
+    __slots__ = ()
+
+    code: ClassVar[int]
+    """The command byte, of the request and of its reply."""
+    repeatable: ClassVar[bool] = True
+    """Whether it may be sent again when no answer came, without the user being asked."""
+    urgent: ClassVar[bool] = False
+    """Whether it goes before queued commands that are not urgent."""
+
+    @abstractmethod
+    def to_bytes(self) -> bytes:
+        """Return the data bytes of the request."""
+
+    @abstractmethod
+    def decode_reply(self, data: bytes) -> R:
+        """Return the answer that a reply's data bytes hold; raise ValueError if they hold none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRealtime(Command[RealtimeData]):
+    """A0: read the real-time data."""
+
+    code: ClassVar[int] = CommandCode.READ_REALTIME
+
+    def to_bytes(self) -> bytes:
+        """Return no bytes (the MT-5 meter sends one, 03, which changes nothing)."""
+        return b""
+
+    def decode_reply(self, data: bytes) -> RealtimeData:
+        """See `RealtimeData.from_bytes`."""
+        return RealtimeData.from_bytes(data)
+
+
+@dataclass(frozen=True, slots=True)
+class ManualControl(Command[LoadState]):
+    """AA: switch the load. The controller follows only in its manual load mode, and no protection may be active."""
+
+    load: LoadState
+    code: ClassVar[int] = CommandCode.MANUAL_CONTROL
+    urgent: ClassVar[bool] = True
+
+    def to_bytes(self) -> bytes:
+        """Return the wanted state as one byte."""
+        return self.load.to_bytes()
+
+    def decode_reply(self, data: bytes) -> LoadState:
+        """Return the state that the load is in now, wanted or not."""
+        return LoadState.from_bytes(data)
+
+
+@dataclass(frozen=True, slots=True)
+class WriteSettings(Command[None]):
+    """AD: write the control settings. Never repeated by itself."""
+
+    settings: ControlSettings
+    code: ClassVar[int] = CommandCode.WRITE_SETTINGS
+    repeatable: ClassVar[bool] = False
+    urgent: ClassVar[bool] = True
+
+    def to_bytes(self) -> bytes:
+        """Return the settings' 7 bytes."""
+        return self.settings.to_bytes()
+
+    def decode_reply(self, data: bytes) -> None:
+        """Accept a reply without data, the only one that there is."""
+        if data:
+            raise ValueError(f"the reply to written settings has no data, not {len(data)} bytes")
