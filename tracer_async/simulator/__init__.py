@@ -1,0 +1,17 @@
+"""A controller made of software: a stand-in for the real one in tests, examples and a first minute without hardware."""
+
+from tracer_async.simulator.charger import Stage
+from tracer_async.simulator.device import SimulatedTracer
+from tracer_async.simulator.inprocess import open_in_process
+from tracer_async.simulator.plant import Installation
+from tracer_async.simulator.servers import serve_pty, serve_tcp, serve_unix
+
+__all__ = [
+    "Installation",
+    "SimulatedTracer",
+    "Stage",
+    "open_in_process",
+    "serve_pty",
+    "serve_tcp",
+    "serve_unix",
+]
