@@ -91,7 +91,7 @@ def test_real_time_data_is_24_bytes(raw: bytes) -> None:
 )
 def test_a_value_that_does_not_fit_is_named(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=field):
-        RealtimeData.from_bytes(CAPTURE)._replace(**{field: value}).to_bytes()
+        RealtimeData.from_bytes(CAPTURE)._replace(**{field: value}).to_bytes()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("state", LoadState)

@@ -40,7 +40,7 @@ class SerialAddress:
     """Which package opens it; "auto" takes pyserial-asyncio where it is installed, else serialx."""
 
     def __str__(self) -> str:
-        return f"serial://{self.path}{_query(self)}"
+        return f"serial://{_quote(self.path)}{_query(self)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class UnixAddress:
     path: str
 
     def __str__(self) -> str:
-        return f"unix:{self.path}"
+        return f"unix://{_quote(self.path)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +190,11 @@ def _convert(options: dict[str, str], known: _Options) -> dict[str, Any]:
         except ValueError:
             raise ValueError(f"{name} must be {right}, not {text!r}") from None
     return values
+
+
+def _quote(path: str) -> str:
+    """Return *path* with the characters escaped that would end it within a URL."""
+    return path.replace("%", "%25").replace("?", "%3F").replace("#", "%23")
 
 
 def _query(address: SerialAddress | SimAddress) -> str:

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeVar
+
+import pytest
+
+from tests.links import LINKS, Link
+from tests.peer import Peer
+
+T = TypeVar("T")
+
+
+@pytest.fixture(params=LINKS)
+async def link(request: pytest.FixtureRequest) -> AsyncIterator[Link]:
+    """A simulated controller behind each kind of transport in turn."""
+    async with held(request.param(require)) as link:
+        yield link
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[Peer]:
+    """The other end of a TCP connection, which the test itself plays."""
+    async with Peer() as peer:
+        yield peer
+
+
+@asynccontextmanager
+async def held(context: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
+    """Enter and leave *context* in one task, as anyio wants it; pytest-asyncio uses one for each half of a fixture."""
+    entered: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+    leave = asyncio.Event()
+
+    async def hold() -> None:
+        try:
+            async with context as value:
+                entered.set_result(value)
+                await leave.wait()
+        except BaseException as error:
+            if entered.done():
+                raise
+            entered.set_exception(error)
+
+    task = asyncio.create_task(hold())
+    yield await entered
+    leave.set()
+    await task
+
+
+def require(program: str) -> str:
+    """Return the path of a system program; where it is missing the test fails in CI and is skipped elsewhere."""
+    path = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    if path is not None:
+        return path
+    if os.environ.get("TRACER_ASYNC_PEERS") == "required":
+        pytest.fail(f"{program} is not installed, and TRACER_ASYNC_PEERS=required")
+    pytest.skip(f"{program} is not installed")
+
+
+@pytest.fixture(name="require")
+def require_fixture() -> Callable[[str], str]:
+    return require
