@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from tests.cancelling import cancelled_at
 from tests.peer import READING, Peer, load, realtime
 from tests.test_client import SETTINGS
 from tracer_async import (
@@ -27,7 +26,7 @@ from tracer_async import (
     TracerClient,
 )
 from tracer_async.protocol import SYNC, Frame
-from tracer_async.simulator import SimulatedTracer, serve_tcp
+from tracer_async.simulator import serve_tcp
 
 OTHER = READING._replace(battery_voltage=13.0)
 ON, OFF = READING._replace(load_on=True), READING._replace(load_on=False)
@@ -505,28 +504,3 @@ async def test_a_client_that_was_not_opened_says_how_it_is_used() -> None:
             await call()  # type: ignore[misc]
     await tracer.aclose()
     assert set(tracer.stats) == {0}
-
-
-@pytest.mark.parametrize("call", ["open", "read_realtime", "read", "set_load", "write_settings", "aclose"])
-@pytest.mark.parametrize("retries", [0, 1])
-async def test_cancelled_at_any_await_everything_goes_on(call: str, retries: int) -> None:
-    """Cancel at the first, second, ... suspension; CancelledError comes through, and the next reading is right."""
-    arguments = ARGUMENTS.get(call, [])
-    async with serve_tcp(SimulatedTracer()) as url:
-        for at in range(1, 100):
-            tracer = TracerClient(url, retries=retries)
-            if call != "open":
-                await tracer.open()
-            cancelled = await cancelled_at(at, getattr(tracer, call)(*arguments))
-            if call in ("open", "aclose"):
-                await tracer.aclose()
-                async with TracerClient(url) as tracer:
-                    assert (await tracer.read_realtime()).charging
-            else:
-                assert (await tracer.read_realtime()).charging
-                await tracer.aclose()
-            assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("tracer_async ")]
-            if not cancelled:
-                break
-        assert not cancelled
-        assert at > 1

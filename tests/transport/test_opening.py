@@ -8,6 +8,7 @@ import os
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +211,8 @@ def authority() -> trustme.CA:
 async def bridge(authority: trustme.CA, request: pytest.FixtureRequest) -> AsyncIterator[str]:
     """A simulated controller behind TLS, with a certificate for the name that the test asks for."""
     server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(getattr(request, "param", "localhost")).configure_cert(server_side)
+    name, expires = getattr(request, "param", ("localhost", None))
+    authority.issue_cert(name, not_after=expires).configure_cert(server_side)
     server = await asyncio.start_server(answer, "localhost", 0, ssl=server_side)
     yield f"tls://localhost:{server.sockets[0].getsockname()[1]}"
     server.close()
@@ -238,11 +240,20 @@ async def test_tls_with_a_certificate_that_nobody_vouches_for(bridge: str) -> No
     await fails(bridge, TlsError, "certificate")
 
 
-@pytest.mark.parametrize("bridge", ["other.example"], indirect=True)
-async def test_tls_with_a_certificate_for_another_host(bridge: str, authority: trustme.CA) -> None:
+@pytest.mark.parametrize(
+    ("bridge", "words"),
+    [
+        (("other.example", None), "localhost"),
+        (("localhost", datetime(2020, 1, 1, tzinfo=UTC)), "expired"),
+    ],
+    indirect=["bridge"],
+)
+async def test_tls_with_a_certificate_for_another_host_or_time(
+    bridge: str, words: str, authority: trustme.CA
+) -> None:
     context = ssl.create_default_context()
     authority.configure_trust(context)
-    await fails(bridge, TlsError, "localhost", ssl_context=context)
+    await fails(bridge, TlsError, words, ssl_context=context)
 
 
 async def test_tls_with_a_bridge_that_speaks_plain_text(peer: Peer) -> None:

@@ -16,8 +16,8 @@ _CONVERSION = 0.95
 # Watts under which the controller does not start.
 _LEAST_POWER = 2.0
 
-# At 25 degrees Celsius. 14.375 V less 18 mV a degree, and 11.1 V plus 8.5 mV a degree, give to the hundredth what four
-# controllers in captures report at 13, 17, 21 and 28 degrees. Other types and voltages: the usual ones of the makers.
+# At 25 degrees Celsius. 14.375 V less 18 mV a degree, and 11.1 V plus 8.5 mV a degree, give what
+# the captures have at 13, 17, 21 and 28 degrees, to the hundredth. Other types and voltages: the usual ones.
 _ABSORPTION = {BatteryType.GEL: 14.175, BatteryType.SEALED: 14.375, BatteryType.FLOODED: 14.575}
 _FLOAT = 13.775
 _BACK_TO_BULK = 13.2

@@ -13,7 +13,7 @@ __all__ = ["Installation", "Plant"]
 
 _DAY = 86_400.0
 
-# Volts: the over-voltage and the load reconnect limits of the maker's manuals for 12 V systems.
+# Volts: over-voltage and load reconnect limits, as usual for 12 V systems (no capture shows them).
 _OVER_VOLTAGE = 16.0
 _OVER_VOLTAGE_ENDS = 15.0
 _RECONNECT = 12.6

@@ -1,0 +1,126 @@
+"""Every public coroutine, cancelled at its first, second, ... nth suspension, over every kind of link.
+
+CancelledError comes through, the next reading is right, and no task, transport, descriptor or warning is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from tests.links import Link
+from tests.test_client import SETTINGS, open_files, served
+from tracer_async import LinkClosedError, ReadRealtime, TracerClient
+
+CALLS: dict[str, Callable[[TracerClient], Awaitable[object]]] = {
+    "read_realtime": lambda tracer: tracer.read_realtime(),
+    "read": lambda tracer: tracer.read(),
+    "execute": lambda tracer: tracer.execute(ReadRealtime()),
+    "set_load": lambda tracer: tracer.set_load(False),
+    "write_settings": lambda tracer: tracer.write_settings(SETTINGS),
+    "poll": lambda tracer: polled(tracer),
+    "frames": lambda tracer: first_frame(tracer),
+    "link_changes": lambda tracer: closing(tracer),
+    "open": lambda tracer: tracer.open(),
+    "aclose": lambda tracer: tracer.aclose(),
+    "async with": lambda tracer: used(tracer),
+}
+OPENING = {"open", "async with"}
+
+
+async def polled(tracer: TracerClient) -> None:
+    readings = tracer.poll(0.001)
+    try:
+        for _ in range(3):
+            await anext(readings)
+    finally:
+        await readings.aclose()
+
+
+async def first_frame(tracer: TracerClient) -> None:
+    frames = tracer.frames()
+    await asyncio.gather(anext(frames), tracer.read_realtime())
+
+
+async def closing(tracer: TracerClient) -> None:
+    changes = tracer.link_changes()
+    await asyncio.gather(anext(changes), tracer.aclose())
+
+
+async def used(tracer: TracerClient) -> None:
+    async with tracer:
+        await tracer.read_realtime()
+        await tracer.set_load(True)
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_cancelled_anywhere_everything_goes_on(link: Link, name: str) -> None:
+    descriptors = open_files()
+    point = 0
+    cancelled = True
+    while cancelled:
+        point += 1
+        assert point < 100
+        tracer = TracerClient(link.url)
+        if name not in OPENING:
+            await tracer.open()
+        cancelled = await cancelled_at(point, CALLS[name](tracer))
+        with suppress(LinkClosedError):  # where it was a matter of closing
+            if name not in OPENING:
+                assert (await tracer.read_realtime()).charging
+        await tracer.aclose()
+        assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("tracer_async ")]
+        async with TracerClient(link.url) as another:
+            data = await another.read_realtime()
+            assert data.charging
+            assert data.load_on is link.tracer.load_on
+    assert point > 1, "it never suspended"
+    del tracer, another
+    gc.collect()  # what was left unclosed would warn now, and a warning is an error
+    await served(descriptors)
+
+
+async def cancelled_at(point: int, awaitable: Awaitable[object]) -> bool:
+    """Await in a task of its own, cancelled as it suspends for the *point*-th time; return whether it did so often.
+
+    Fails unless CancelledError came through then.
+    """
+    count = 0
+
+    async def run() -> None:
+        await awaitable
+
+    @types.coroutine
+    def drive(coroutine: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
+        nonlocal count
+        resume: Callable[[Any], Any] = coroutine.send
+        argument: Any = None
+        while True:
+            try:
+                awaited = resume(argument)
+            except StopIteration:
+                return
+            count += 1
+            if count == point:
+                asyncio.get_running_loop().call_soon(task.cancel)
+            try:
+                resume, argument = coroutine.send, (yield awaited)
+            except BaseException as error:  # noqa: BLE001  # handed on, whatever it is
+                resume, argument = coroutine.throw, error
+
+    async def driven() -> None:
+        await drive(run())
+
+    task = asyncio.create_task(driven())
+    await asyncio.wait([task])
+    if count >= point:
+        assert task.cancelled(), "CancelledError was swallowed"
+        return True
+    task.result()
+    return False
