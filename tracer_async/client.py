@@ -244,13 +244,12 @@ class TracerClient:
     async def _read_back(self, line: Line, on: bool, asked: float) -> RealtimeData:
         """Return a reading that was certainly taken after *asked*."""
         try:
-            for _ in range(self._retries + 1):
+            while True:  # each answer settles an older request: it ends
                 frame, request = await line.ask(_READ, share=True)
                 if request.since >= asked:
                     return self._reading(frame, request)
         except (ResponseTimeoutError, MalformedReplyError, LinkError) as error:
             raise LoadUnknownError(self.url, on) from error
-        raise LoadUnknownError(self.url, on)
 
     async def write_settings(self, settings: ControlSettings) -> None:
         """Write all control settings at once. Unverified on hardware: nobody has published a sniff of this command.

@@ -249,7 +249,8 @@ class Line:
                     self._unasked += 1
             for subscription in self.subscriptions:
                 subscription.put(event)
-            self._pump(now)
+        # Only now: a frame that came together with an answer is no reply to the request after it.
+        self._pump(self._loop.time())
 
     def _pump(self, now: float) -> None:
         """Send the next request, if the line is free for one."""
@@ -263,9 +264,7 @@ class Line:
         if not queue:
             return
         if not self._exchange.is_free(now):
-            until = self._exchange.fenced_until
-            assert until is not None  # noqa: S101  # not free and nothing in flight: fenced
-            self._wake_at(until)
+            self._wake_at(self._exchange.free_at)
             return
         request = queue.popleft()
         if not request.attempts:

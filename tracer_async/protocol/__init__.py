@@ -1,7 +1,7 @@
 """The MT-5 protocol without I/O: bytes in, values out. Nothing here knows an event loop, a socket or a clock."""
 
 from tracer_async.protocol.decoder import CorruptFrame, DecoderStats, Event, FrameDecoder, Noise, Reason
-from tracer_async.protocol.exchange import HORIZON, Exchange, Match
+from tracer_async.protocol.exchange import ECHO, HORIZON, WARY, Exchange, Match
 from tracer_async.protocol.messages import (
     BatteryType,
     Command,
@@ -16,12 +16,14 @@ from tracer_async.protocol.messages import (
 from tracer_async.protocol.wire import END, MAX_DATA, OVERHEAD, START_UP, SYNC, CommandCode, Frame, crc16
 
 __all__ = [
+    "ECHO",
     "END",
     "HORIZON",
     "MAX_DATA",
     "OVERHEAD",
     "START_UP",
     "SYNC",
+    "WARY",
     "BatteryType",
     "Command",
     "CommandCode",

@@ -9,6 +9,8 @@ each request at most once, in order, and a reply repeats its request's command. 
 3. A reply settles every request owed before the one it answers, because replies keep their order.
 4. A reply later than its fence could be taken for the answer to a later request of the same command. Nothing on the
    wire decides that: for `HORIZON` seconds such an answer is *in doubt*, and `Exchange.since` says how old it may be.
+5. Some bridges deliver a reply twice. So an answer is also in doubt within `ECHO` seconds of the reply before it; and
+   on a line that has shown a reply too many, nothing is sent within that time of an answer, for the next `WARY` seconds.
 """
 
 from __future__ import annotations
@@ -17,10 +19,16 @@ from collections import deque
 from enum import Enum, auto
 from typing import NamedTuple
 
-__all__ = ["HORIZON", "Exchange", "Match"]
+__all__ = ["ECHO", "HORIZON", "WARY", "Exchange", "Match"]
 
 HORIZON = 10.0
 """Seconds after which a reply that has not come is taken never to come."""
+
+ECHO = 0.25
+"""Seconds within which a reply could come a second time."""
+
+WARY = 60.0
+"""Seconds for which a line is taken for one that doubles replies, after it was seen to."""
 
 
 class Match(Enum):
@@ -48,34 +56,33 @@ class _Owed(NamedTuple):
 class Exchange:
     """One request in flight, and the replies that may still come to those before it."""
 
-    __slots__ = ("_fence", "_fenced_until", "_flight", "_owed", "deadline", "since")
+    __slots__ = ("_echo", "_fence", "_flight", "_owed", "_wary_until", "deadline", "free_at", "since")
 
     def __init__(self, fence: float) -> None:
         if not fence >= 0:
             raise ValueError(f"fence must be 0 seconds or more, not {fence}")
         self._fence = fence
-        self._fenced_until = 0.0
         self._flight: _Sent | None = None
         # Oldest first. Bounded: a line that never answers must not fill the memory.
         self._owed: deque[_Owed] = deque(maxlen=64)
+        # The request whose reply came last.
+        self._echo = _Owed(-1, 0.0, 0.0)
+        self._wary_until = 0.0
+        self.free_at = 0.0
+        """Before when nothing may be sent; may lie in the past."""
         self.deadline: float | None = None
         """When the request in flight will have waited too long; None while there is none."""
         self.since = 0.0
         """When the oldest request was sent that the last answer may belong to."""
 
-    @property
-    def fenced_until(self) -> float | None:
-        """Until when nothing may be sent, because a reply is owed; None if none is. May lie in the past."""
-        return self._fenced_until if self._owed else None
-
     def owes(self, command: int, now: float) -> bool:
-        """Whether the next reply to *command* may belong to an earlier request: whether an answer is in doubt."""
+        """Whether the next reply to *command* may belong to an earlier request: whether an answer would be in doubt."""
         self._forget(now)
-        return any(owed.command == command for owed in self._owed)
+        return self._echoes(command, now) or any(owed.command == command for owed in self._owed)
 
     def is_free(self, now: float) -> bool:
         """Whether a request may be sent."""
-        return self._flight is None and (not self._owed or now >= self._fenced_until)
+        return self._flight is None and now >= self.free_at
 
     def start(self, command: int, now: float, timeout: float) -> None:
         """Note that a request is sent. Raises RuntimeError unless `is_free`."""
@@ -88,26 +95,40 @@ class Exchange:
         """Stop waiting for the request in flight, if there is one; its reply is owed from here on."""
         if self._flight is not None:
             self._owe(self._flight, now)
-            self._fenced_until = now + self._fence
+            self.free_at = now + self._fence
             self._flight = self.deadline = None
 
     def receive(self, command: int, now: float) -> Match:
         """Say what a good frame with this command is; for an answer, set `since`."""
-        if self._owed:
-            self._forget(now)
+        self._forget(now)
         flight = self._flight
-        if flight is None or flight.command != command:
-            return Match.LATE if self._settle(command) else Match.UNASKED
-        self._flight = self.deadline = None
-        older = self._settle(command) if self._owed else None
+        if flight is not None and flight.command == command:
+            older = self._settle(command)
+            if older is None:
+                self._owed.clear()
+                self.since = min(flight.at, self._echo.at) if self._echoes(command, now) else flight.at
+            else:
+                # Either the older one's reply, and this one's is still to come; or the older one was never answered.
+                self._owe(flight, now)
+                self.since = older.at
+            self._flight = self.deadline = None
+            self._echo = _Owed(command, flight.at, now + ECHO)
+            self.free_at = self._pause(now)
+            return Match.ANSWER
+        older = self._settle(command)
         if older is None:
-            self._owed.clear()
-            self.since = flight.at
-        else:
-            # Either the older request's reply, and this one's is still to come; or the older one was never answered.
-            self._owe(flight, now)
-            self.since = older.at
-        return Match.ANSWER
+            self._wary_until = now + WARY
+            return Match.UNASKED
+        self._echo = _Owed(command, older.at, now + ECHO)
+        if not self._owed:
+            self.free_at = self._pause(now)
+        return Match.LATE
+
+    def _pause(self, now: float) -> float:
+        return now + ECHO if now < self._wary_until else now
+
+    def _echoes(self, command: int, now: float) -> bool:
+        return self._echo.command == command and now < self._echo.forget
 
     def _owe(self, sent: _Sent, now: float) -> None:
         self._owed.append(_Owed(sent.command, sent.at, now + max(self._fence, HORIZON)))
