@@ -18,21 +18,6 @@ from tests.links import Link
 from tests.test_client import SETTINGS, open_files, served
 from tracer_async import LinkClosedError, ReadRealtime, TracerClient
 
-CALLS: dict[str, Callable[[TracerClient], Awaitable[object]]] = {
-    "read_realtime": lambda tracer: tracer.read_realtime(),
-    "read": lambda tracer: tracer.read(),
-    "execute": lambda tracer: tracer.execute(ReadRealtime()),
-    "set_load": lambda tracer: tracer.set_load(False),
-    "write_settings": lambda tracer: tracer.write_settings(SETTINGS),
-    "poll": lambda tracer: polled(tracer),
-    "frames": lambda tracer: first_frame(tracer),
-    "link_changes": lambda tracer: closing(tracer),
-    "open": lambda tracer: tracer.open(),
-    "aclose": lambda tracer: tracer.aclose(),
-    "async with": lambda tracer: used(tracer),
-}
-OPENING = {"open", "async with"}
-
 
 async def polled(tracer: TracerClient) -> None:
     readings = tracer.poll(0.001)
@@ -57,6 +42,22 @@ async def used(tracer: TracerClient) -> None:
     async with tracer:
         await tracer.read_realtime()
         await tracer.set_load(True)
+
+
+CALLS: dict[str, Callable[[TracerClient], Awaitable[object]]] = {
+    "read_realtime": TracerClient.read_realtime,
+    "read": TracerClient.read,
+    "execute": lambda tracer: tracer.execute(ReadRealtime()),
+    "set_load": lambda tracer: tracer.set_load(False),
+    "write_settings": lambda tracer: tracer.write_settings(SETTINGS),
+    "poll": polled,
+    "frames": first_frame,
+    "link_changes": closing,
+    "open": TracerClient.open,
+    "aclose": TracerClient.aclose,
+    "async with": used,
+}
+OPENING = {"open", "async with"}
 
 
 @pytest.mark.parametrize("name", CALLS)

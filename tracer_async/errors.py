@@ -76,11 +76,15 @@ class CaptureError(TracerError, ValueError):
 
 
 class LinkError(TracerError, ConnectionError):
-    """There is no working link to the controller, for a reason that has no class of its own. ``address`` is its URL."""
+    """There is no working link to the controller, for a reason that has no class of its own.
 
-    def __init__(self, address: str, message: str) -> None:
-        super().__init__(f"{address}: {message}")
+    ``address`` is its URL, ``reason`` the text without it.
+    """
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(f"{address}: {reason}")
         self.address = address
+        self.reason = reason
 
 
 class PortNotFoundError(LinkError, FileNotFoundError):

@@ -13,7 +13,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
-from tracer_async.errors import LinkClosedError, LinkLostError, LinkTimeoutError, ResponseTimeoutError, TracerError
+from tracer_async.errors import (
+    LinkClosedError,
+    LinkError,
+    LinkLostError,
+    LinkTimeoutError,
+    ResponseTimeoutError,
+    TracerError,
+)
 from tracer_async.protocol import Command, Event, Exchange, Frame, FrameDecoder, Match
 from tracer_async.subscription import Subscription
 from tracer_async.transport.link import LinkProtocol
@@ -339,12 +346,9 @@ class Line:
 
     def _still_down(self) -> TracerError:
         cause = self.down_because
-        if isinstance(cause, TracerError):
-            return LinkTimeoutError(
-                self._name, f"the link is down, and was not back within {self._link_timeout:g} s: {cause}"
-            )
+        because = f": {cause.reason}" if isinstance(cause, LinkError) else _because(cause)
         return LinkTimeoutError(
-            self._name, f"the link was lost{_because(cause)} and was not back within {self._link_timeout:g} s"
+            self._name, f"the link is down, and was not back within {self._link_timeout:g} s{because}"
         )
 
     def _requeue(self, request: Request) -> None:

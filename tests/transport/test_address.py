@@ -73,6 +73,7 @@ def test_what_a_url_names(url: str, address: Address) -> None:
         ("sim:80", "no host or path"),
         ("sim:?time_scale=nan", "time_scale must be"),
         ("sim:?seed=-1", "seed must be"),
+        ("sim:?start_hour=24", "start_hour must be"),
         ("sim:?seed", "bad query"),
     ],
 )
@@ -104,7 +105,12 @@ addresses = st.one_of(
     ),
     st.builds(TcpAddress, st.sampled_from(["host", "10.0.0.1", "::1"]), st.integers(1, 65535), st.booleans()),
     st.builds(UnixAddress, paths),
-    st.builds(SimAddress, st.integers(0, 2**63), st.floats(0.001, 1e6), st.floats(0, 24)),
+    st.builds(
+        SimAddress,
+        st.integers(0, 2**63),
+        st.floats(0.001, 1e6, exclude_max=True),
+        st.floats(0, 24, exclude_max=True),
+    ),
 )
 
 

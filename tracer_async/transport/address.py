@@ -136,7 +136,7 @@ def _parse(url: str) -> Address:
 def _number(low: float, high: float) -> Callable[[str], float]:
     def convert(text: str) -> float:
         value = float(text)
-        if not low <= value <= high:
+        if not low <= value < high:
             raise ValueError(text)
         return value
 
@@ -173,8 +173,8 @@ _SERIAL_OPTIONS: _Options = {
 }
 _SIM_OPTIONS: _Options = {
     "seed": (_whole(0, 2**63), "a whole number from 0 on"),
-    "time_scale": (_number(0.001, 1e6), "a number from 0.001 to 1000000"),
-    "start_hour": (_number(0, 24), "an hour from 0 to 24"),
+    "time_scale": (_number(0.001, 1e6), "a number from 0.001 to less than 1000000"),
+    "start_hour": (_number(0, 24), "an hour from 0 to less than 24"),
 }
 
 
@@ -201,4 +201,5 @@ def _query(address: SerialAddress | SimAddress) -> str:
     """Return the options that differ from their defaults, as a URL's query."""
     options = {f.name: getattr(address, f.name) for f in fields(address) if f.name != "path"}
     changed = {f.name: options[f.name] for f in fields(address) if f.name in options and options[f.name] != f.default}
-    return "?" + urlencode(changed) if changed else ""
+    texts = {name: str(value).removesuffix(".0") for name, value in changed.items()}
+    return "?" + urlencode(texts) if texts else ""

@@ -169,6 +169,8 @@ def _pyserial(address: SerialAddress) -> TransportFactory:
             port = await asyncio.shield(opening)
         except asyncio.CancelledError:
             opening.add_done_callback(_close_late)
+            # Mostly a matter of milliseconds, and then whoever is next finds the port free.
+            await asyncio.wait([opening], timeout=1.0)
             raise
         made = protocol()
         transport = PortTransport(loop, made, port)

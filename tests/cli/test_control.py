@@ -1,0 +1,106 @@
+"""Switching the load, and writing settings or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.cli.conftest import Answer, Command
+from tracer_async.protocol import CommandCode, ControlSettings, Event, Frame, FrameDecoder
+
+SETTINGS = (
+    *("--battery-type", "sealed", "--capacity", "120", "--temperature-compensation", "3"),
+    *("--load-mode-1", "dusk-to-dawn", "--load-mode-2", "5h"),
+)
+QUICK = ("--timeout", "0.05", "--retries", "0")
+OFF = bytes.fromhex("b0041e00000000005604a005000000500000000032000000")
+
+
+def stubborn(frame: Frame) -> bytes:
+    """A controller whose load stays off."""
+    data = OFF if frame.command == CommandCode.READ_REALTIME else b"\0"
+    return Frame(0, frame.command, data).encode(start_up=False)
+
+
+@pytest.mark.parametrize("state", ["on", "off"])
+def test_the_confirmed_state_is_printed(command: Command, state: str) -> None:
+    assert command("load", "sim:", state) == (0, f"load {state}\n", "")
+
+
+def test_the_url_may_come_from_the_environment(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert command("load", "on").code == 2
+    monkeypatch.setenv("TRACER_URL", "sim:")
+    assert command("load", "on") == (0, "load on\n", "")
+
+
+@pytest.mark.parametrize("words", [(), ("sim:",), ("sim:", "maybe"), ("sim:", "sim:", "on")])
+def test_anything_but_a_url_and_a_state_is_a_usage_error(command: Command, words: tuple[str, ...]) -> None:
+    assert command("load", *words).code == 2
+
+
+def test_a_refusal_has_an_exit_code_of_its_own(command: Command, controller: Callable[[Answer], str]) -> None:
+    code, out, err = command("load", controller(stubborn), "on")
+    assert (code, out) == (6, "")
+    assert "it is off" in err
+
+
+def test_a_state_that_stays_unknown_has_one_too(command: Command, silent: str) -> None:
+    code, out, err = command("load", silent, "on", *QUICK)
+    assert (code, out) == (7, "")
+    assert "it may be on or off" in err
+
+
+def test_a_dry_run_shows_the_frame_and_needs_no_link(command: Command) -> None:
+    code, out, err = command("settings", *SETTINGS, "--dry-run")
+    assert (code, err) == (0, "")
+    wire = bytes.fromhex(next(line for line in out.splitlines() if line.startswith("frame")).removeprefix("frame"))
+    (frame,) = frames(FrameDecoder().feed(wire))
+    assert frame.command == CommandCode.WRITE_SETTINGS
+    settings = ControlSettings.from_bytes(frame.data)
+    assert (settings.battery_capacity, settings.load_mode_2) == (120, 5)
+    assert "load mode 1               dusk-to-dawn" in out
+    assert "unverified on hardware" in out
+
+
+def frames(events: list[Event]) -> list[Frame]:
+    return [event for event in events if isinstance(event, Frame)]
+
+
+def test_without_a_terminal_nothing_is_written_unless_told(
+    command: Command, controller: Callable[[Answer], str]
+) -> None:
+    asked: list[Frame] = []
+
+    def answer(frame: Frame) -> bytes:
+        asked.append(frame)
+        return Frame(0, frame.command, b"").encode()
+
+    url = controller(answer)
+    code, out, err = command("settings", url, *SETTINGS)
+    assert (code, out, asked) == (2, "", [])
+    assert "--yes" in err
+    assert command("settings", url, *SETTINGS, "--yes").code == 0
+    assert [frame.command for frame in asked] == [CommandCode.WRITE_SETTINGS]
+
+
+def test_settings_without_an_answer_are_in_doubt(command: Command, silent: str) -> None:
+    code, _, err = command("settings", silent, *SETTINGS, "--yes", *QUICK)
+    assert code == 4
+    assert "may have been written or not" in err
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--capacity", "105"),
+        ("--battery-type", "lithium"),
+        ("--temperature-compensation", "11"),
+        ("--load-mode-1", "16h"),
+        ("--load-mode-2", "manual"),
+    ],
+)
+def test_values_that_the_protocol_does_not_have_are_refused(command: Command, option: str, value: str) -> None:
+    at = SETTINGS.index(option) + 1
+    code, out, _ = command("settings", "--dry-run", *SETTINGS[:at], value, *SETTINGS[at + 1 :])
+    assert (code, out) == (2, "")

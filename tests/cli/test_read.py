@@ -1,0 +1,132 @@
+"""One reading, in each of its forms, and what each failure exits with."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import socket
+from collections.abc import Callable
+from datetime import datetime
+
+import pytest
+
+from tests.cli.conftest import Answer, Command, Start
+from tracer_async.cli import formats
+from tracer_async.cli.tables import reading_table
+from tracer_async.protocol import Frame, RealtimeData
+
+# The document's example reply, with an alarm in it.
+DATA = RealtimeData.from_bytes(bytes.fromhex("CE04A4060000E8035604A005010001500000000037E80300"))
+
+
+def test_the_table_has_every_field_with_its_unit(command: Command) -> None:
+    code, out, err = command("read", "sim:")
+    assert (code, err) == (0, "")
+    for name in ("Battery voltage", "PV voltage", "Charge current", "Charge power", "Load current", "Reserved bytes"):
+        assert name in out
+    for unit in (" V ", " A ", " W ", " °C "):
+        assert unit in out
+
+
+def test_alarms_are_coloured_and_said_in_words() -> None:
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=80)
+    console.print(reading_table("sim:", 0.0, DATA))
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    line = next(line for line in text.splitlines() if "Load short circuit" in line)
+    assert "ALARM" in line
+    assert "\x1b[1;37;41m" in line
+
+
+def test_json_is_one_object_of_bare_numbers(command: Command) -> None:
+    code, out, _ = command("read", "sim:?seed=3", "--json")
+    reading = json.loads(out)
+    assert code == 0
+    assert out.count("\n") == 1
+    assert datetime.fromisoformat(reading["time"]).utcoffset() is not None
+    assert set(reading) == {"time", "address", "charge_power", "load_power", *RealtimeData._fields}
+    assert reading["charge_power"] == pytest.approx(reading["battery_voltage"] * reading["charge_current"])
+    assert reading["load_on"] is True
+    assert len(bytes.fromhex(reading["reserved"])) == 4
+
+
+def test_csv_is_a_header_and_a_row(command: Command) -> None:
+    _, out, _ = command("read", "sim:", "--csv")
+    header, row = csv.reader(out.splitlines())
+    assert len(header) == len(row)
+    assert float(dict(zip(header, row, strict=True))["battery_voltage"]) > 10
+
+
+def test_line_protocol_has_typed_fields_and_nanoseconds() -> None:
+    line = formats.to_line_protocol("sim:", 1_700_000_000.25, DATA)
+    measurement, fields, time = line.split(" ")
+    values = dict(field.split("=") for field in fields.split(","))
+    assert measurement == "tracer,address=sim:"
+    assert time == "1700000000250000000"
+    assert values["battery_voltage"] == "12.3"
+    assert values["battery_temperature"] == "25i"
+    assert values["load_on"] == "true"
+    assert values["reserved_15"] == "80i"
+
+
+@pytest.mark.parametrize(
+    ("address", "escaped"),
+    [
+        ("unix:/tmp/a b,c", r"unix:/tmp/a\ b\,c"),
+        ("sim:?seed=4", r"sim:?seed\=4"),
+        ("serial://\\\\.\\COM10", "serial:////./COM10"),
+    ],
+)
+def test_an_address_is_one_tag_whatever_is_in_it(address: str, escaped: str) -> None:
+    assert formats.to_line_protocol(address, 0.0, DATA).startswith(f"tracer,address={escaped} battery_voltage=")
+
+
+def test_formats_exclude_each_other(command: Command) -> None:
+    code, out, err = command("read", "sim:", "--json", "--csv")
+    assert (code, out) == (2, "")
+    assert "exclude each other" in err
+
+
+def test_the_url_may_come_from_the_environment(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert command("read").code == 2
+    monkeypatch.setenv("TRACER_URL", "sim:?seed=7")
+    assert json.loads(command("read", "--json").out)["address"] == "sim:?seed=7"
+
+
+def test_a_wrong_address_is_refused_in_the_librarys_words(command: Command) -> None:
+    code, out, err = command("read", "controller")
+    assert (code, out) == (2, "")
+    assert err.startswith("Error: 'controller' is no address of a controller")
+    assert err.count("\n") == 1
+
+
+def test_a_link_that_cannot_be_opened(command: Command) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    code, out, err = command("read", f"127.0.0.1:{port}")
+    assert (code, out) == (3, "")
+    assert "refused" in err
+    assert err.count("\n") == 1
+
+
+def test_no_answer(command: Command, silent: str) -> None:
+    code, out, err = command("read", silent, "--timeout", "0.05", "--retries", "1")
+    assert (code, out) == (4, "")
+    assert "asked 2 times" in err
+
+
+def test_an_answer_that_makes_no_sense(command: Command, controller: Callable[[Answer], str]) -> None:
+    url = controller(lambda frame: Frame(0, frame.command, b"\7").encode())
+    code, out, err = command("read", url)
+    assert (code, out) == (5, "")
+    assert "malformed" in err
+
+
+@pytest.mark.parametrize("arguments", [("-vv", "read", "sim:", "--json"), ("read", "sim:", "--json", "-vv")])
+def test_verbose_logs_to_standard_error_before_or_behind_the_command(start: Start, arguments: tuple[str, ...]) -> None:
+    out, err = start(*arguments).communicate()
+    assert json.loads(out)
+    assert "DEBUG" in err

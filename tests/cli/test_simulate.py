@@ -1,0 +1,65 @@
+"""The simulated controller on real wires, as a process."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Command, Start
+from tracer_async import TracerClient
+
+
+def ready_line(process: object) -> str:
+    stdout = getattr(process, "stdout", None)
+    assert stdout is not None
+    line: str = stdout.readline()
+    assert line.startswith("listening on ")
+    assert line.endswith("\n")
+    return line.removeprefix("listening on ").rstrip("\n")
+
+
+@pytest.mark.parametrize("arguments", [("--tcp", "127.0.0.1:0"), ("--pty",), ()], ids=["tcp", "pty", "nothing"])
+async def test_the_url_in_the_ready_line_answers(start: Start, arguments: tuple[str, ...]) -> None:
+    url = ready_line(start("simulate", *arguments))
+    assert url.startswith("serial:///dev/" if "--pty" in arguments else "tcp://127.0.0.1:")
+    async with TracerClient(url) as tracer:
+        assert (await tracer.read_realtime()).battery_voltage > 10
+
+
+async def test_several_wires_share_one_controller(start: Start, tmp_path: Path) -> None:
+    process = start("simulate", "--tcp", "127.0.0.1:0", "--tcp", "127.0.0.1:0", "--unix", str(tmp_path / "socket"))
+    one, _, other = (ready_line(process) for _ in range(3))
+    async with TracerClient(one) as switch, TracerClient(other) as look:
+        await switch.set_load(on=False)
+        assert not (await look.read_realtime()).load_on
+
+
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)], ids=lambda value: str(int(value))
+)
+def test_a_signal_ends_it_quietly(start: Start, signum: signal.Signals, code: int, tmp_path: Path) -> None:
+    process = start("simulate", "--unix", str(tmp_path / "socket"))
+    ready_line(process)
+    process.send_signal(signum)
+    assert process.communicate() == ("", "")
+    assert process.returncode == code
+    assert not (tmp_path / "socket").exists()
+
+
+def test_an_address_in_use_is_one_sentence(command: Command) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        code, out, err = command("simulate", "--tcp", f"127.0.0.1:{port}")
+    assert (code, out) == (3, "")
+    assert err.count("\n") == 1
+    assert f"127.0.0.1:{port}" in err
+
+
+@pytest.mark.parametrize("address", ["8088", "host:", ":8088", "host:99999", "host:port"])
+def test_an_address_to_listen_on_is_host_and_port(command: Command, address: str) -> None:
+    code, out, err = command("simulate", "--tcp", address)
+    assert (code, out) == (2, "")
+    assert "HOST:PORT" in err

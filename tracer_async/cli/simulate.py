@@ -1,0 +1,96 @@
+"""``tracer-async simulate``: a controller made of software, on real wires."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+import anyio
+import click
+
+from tracer_async.cli.exit_codes import ExitCode
+from tracer_async.cli.options import verbose_option
+from tracer_async.cli.running import run_async
+from tracer_async.errors import LinkError
+
+__all__ = ["simulate"]
+
+
+def _host_ports(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+    pairs = []
+    for value in values:
+        host, _, port = value.removeprefix("tcp://").rpartition(":")
+        if not (port.isascii() and port.isdigit()) or int(port) > 65535 or not host:
+            raise click.BadParameter(
+                f"{value!r} is no HOST:PORT; one is 127.0.0.1:8088, and port 0 takes a free one.", ctx, param
+            )
+        pairs.append((host.removeprefix("[").removesuffix("]"), int(port)))
+    return tuple(pairs)
+
+
+@click.command(short_help="Serve a simulated controller.")
+@click.option(
+    "--tcp",
+    multiple=True,
+    callback=_host_ports,
+    metavar="HOST:PORT",
+    help="Serve on a TCP port; 0 takes a free one.",
+)
+@click.option("--pty", is_flag=True, help="Serve on a new pseudo-terminal, which opens like a serial port.")
+@click.option("--unix", type=click.Path(), multiple=True, metavar="PATH", help="Serve on a Unix socket.")
+@click.option("--baud-pacing", is_flag=True, help="Answer no faster than a line of 9600 baud.")
+@click.option(
+    "--time-scale",
+    type=click.FloatRange(0, 1_000_000),
+    default=1.0,
+    show_default=True,
+    help="Simulated seconds a second.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same weather.")
+@click.option(
+    "--start-hour",
+    type=click.FloatRange(0, 24, max_open=True),
+    default=10.0,
+    show_default=True,
+    help="The hour of the simulated day to start at.",
+)
+@verbose_option
+def simulate(
+    *,
+    tcp: tuple[tuple[str, int], ...],
+    pty: bool,
+    unix: tuple[str, ...],
+    baud_pacing: bool,
+    time_scale: float,
+    seed: int,
+    start_hour: float,
+) -> None:
+    """Serve a simulated controller until Ctrl-C or SIGTERM.
+
+    Prints "listening on URL" on a line of its own when it is ready. Several --tcp, --unix and --pty serve the same
+    controller at once; with none of them it is a free TCP port on 127.0.0.1.
+    """
+    from tracer_async.simulator import SimulatedTracer, serve_pty, serve_tcp, serve_unix
+
+    tracer = SimulatedTracer(seed=seed, time_scale=time_scale, start_hour=start_hour)
+    if not (tcp or pty or unix):
+        tcp = (("127.0.0.1", 0),)
+    servers = [
+        *((f"tcp://{host}:{port}", serve_tcp(tracer, host, port, baud_pacing=baud_pacing)) for host, port in tcp),
+        *([("a pseudo-terminal", serve_pty(tracer, baud_pacing=baud_pacing))] if pty else []),
+        *((f"unix:{path}", serve_unix(tracer, path=path, baud_pacing=baud_pacing)) for path in unix),
+    ]
+
+    async def serve() -> None:
+        async with AsyncExitStack() as stack:
+            for name, server in servers:
+                try:
+                    url = await stack.enter_async_context(server)
+                except (OSError, NotImplementedError) as error:
+                    # asyncio's own text repeats the address.
+                    reason = getattr(error, "strerror", None) or str(error)
+                    raise LinkError(name, f"cannot be served: {reason}") from error
+                click.echo(f"listening on {url}")  # which flushes
+            await anyio.sleep_forever()
+
+    # A service that was asked to end, and did, has done well.
+    run_async(serve, on_sigterm=ExitCode.OK)

@@ -1,0 +1,79 @@
+"""A reading as a table for people: every field, with its unit."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from tracer_async.protocol import RealtimeData
+
+__all__ = ["ALARMS", "alarm_words", "reading_table"]
+
+ALARMS = {
+    "overload": "overload",
+    "load_short_circuit": "load short circuit",
+    "battery_over_voltage": "battery over-voltage",
+    "over_discharge": "over-discharge",
+}
+"""The flags that tell of trouble, in words."""
+
+
+def alarm_words(data: RealtimeData) -> str:
+    """Return the active alarms in words; empty if there are none."""
+    return ", ".join(words for name, words in ALARMS.items() if getattr(data, name))
+
+
+def reading_table(address: str, time: float, data: RealtimeData) -> Table:
+    """Return all that a reading holds, a row each, and the powers that follow from it."""
+    when = datetime.fromtimestamp(time).astimezone()
+    table = Table(
+        box=box.ROUNDED,
+        show_header=False,
+        title=Text(address, style="bold"),
+        caption=when.strftime("%Y-%m-%d %H:%M:%S %Z"),
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column()
+
+    def rows(*named: tuple[str, str, str]) -> None:
+        for name, value, unit in named:
+            table.add_row(name, value, unit)
+        table.add_section()
+
+    rows(
+        ("Battery voltage", f"{data.battery_voltage:.2f}", "V"),
+        ("Battery temperature", f"{data.battery_temperature}", "°C"),
+        ("Over-discharge voltage", f"{data.over_discharge_voltage:.2f}", "V"),
+        ("Battery-full voltage", f"{data.battery_full_voltage:.2f}", "V"),
+    )
+    rows(
+        ("PV voltage", f"{data.pv_voltage:.2f}", "V"),
+        ("Charge current", f"{data.charge_current:.2f}", "A"),
+        ("Charge power", f"{data.charge_power:.1f}", "W"),
+    )
+    rows(
+        ("Load current", f"{data.load_current:.2f}", "A"),
+        ("Load power", f"{data.load_power:.1f}", "W"),
+    )
+    table.add_row("Load", _word(data.load_on, "on", "off"))
+    table.add_row("Charging", _word(data.charging))
+    table.add_row("Battery full", _word(data.battery_full))
+    for name, words in ALARMS.items():
+        table.add_row(words[0].upper() + words[1:], _alarm(getattr(data, name)))
+    table.add_section()
+    table.add_row("Reserved bytes", data.reserved.hex(" ").upper(), "hex", style="dim")
+    return table
+
+
+def _word(active: bool, yes: str = "yes", no: str = "no") -> Text:
+    return Text(yes, style="green") if active else Text(no)
+
+
+def _alarm(active: bool) -> Text:
+    return Text("ALARM", style="bold white on red") if active else Text("no")
