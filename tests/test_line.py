@@ -161,6 +161,23 @@ async def test_settings_are_not_taken_for_written_by_an_older_writes_reply(peer:
         await writing
 
 
+async def test_nothing_is_sent_while_a_reply_too_many_is_coming_in(peer: Peer) -> None:
+    """The second of a doubled reply, of which the first part came together with the first."""
+    async with client(peer, **PATIENT) as tracer:
+        reading = asyncio.create_task(tracer.read_realtime())
+        await peer.request()
+        peer.send(realtime() + realtime()[:10])
+        await reading
+        reading = asyncio.create_task(tracer.read_realtime())
+        await asyncio.sleep(0)
+        assert peer.idle
+        peer.send(realtime()[10:])
+        await peer.request()
+        peer.send(realtime(OTHER))
+        assert await reading == OTHER
+        assert tracer.stats.unasked == 1
+
+
 # Damage
 
 
@@ -494,7 +511,7 @@ async def test_nothing_is_done_for_frames_that_nobody_holds_any_more(peer: Peer)
         del frames
         line = tracer._line
         assert line is not None
-        assert not line.subscriptions
+        assert not line._subscriptions
 
 
 async def test_a_client_that_was_not_opened_says_how_it_is_used() -> None:

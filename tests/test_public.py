@@ -12,7 +12,8 @@ from tracer_async import simulator
 from tracer_async.errors import TracerError
 
 NAMES = """
-AddressError BatteryType CaptureError Command CommandCode ControlSettings CorruptFrame Frame FrameDecoder
+AddressError BatteryType CaptureError Command CommandCode ControlSettings CorruptFrame Fleet FleetReading Frame
+FrameDecoder
 HostNotFoundError LineStats LinkClosedError LinkError LinkLostError LinkRefusedError LinkState
 LinkTimeoutError LoadError LoadMode LoadRefusedError LoadState LoadUnknownError MalformedReplyError
 ManualControl MissingExtraError Noise PortBusyError PortNotFoundError PortPermissionError ReadRealtime Reading

@@ -22,6 +22,7 @@ from tracer_async.errors import (
     TlsError,
     TracerError,
 )
+from tracer_async.fleet import Fleet, FleetReading
 from tracer_async.line import LineStats
 from tracer_async.polling import Reading, poll
 from tracer_async.protocol import (
@@ -53,6 +54,8 @@ __all__ = [
     "CommandCode",
     "ControlSettings",
     "CorruptFrame",
+    "Fleet",
+    "FleetReading",
     "Frame",
     "FrameDecoder",
     "HostNotFoundError",

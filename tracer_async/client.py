@@ -7,8 +7,9 @@ import logging
 import random
 import time
 from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, nullcontext
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 from weakref import WeakSet
 
 from tracer_async.errors import (
@@ -21,7 +22,7 @@ from tracer_async.errors import (
     ResponseTimeoutError,
     TracerError,
 )
-from tracer_async.line import Line, LineStats, Request
+from tracer_async.line import Line, LineOptions, LineStats
 from tracer_async.polling import Reading, poll
 from tracer_async.protocol import (
     Command,
@@ -88,6 +89,23 @@ class TracerClient:
     :raises MissingExtraError: if a package is needed that is not installed.
     """
 
+    # A service may have thousands of clients: without slots each would take a fifth more memory.
+    __slots__ = (
+        "__weakref__",
+        "_backoff",
+        "_factory",
+        "_gate",
+        "_keeper",
+        "_last",
+        "_line",
+        "_link",
+        "_opened",
+        "_options",
+        "_start_offline",
+        "_watchers",
+        "url",
+    )
+
     def __init__(
         self,
         url: str | TransportFactory,
@@ -121,24 +139,23 @@ class TracerClient:
             self.url = str(address)
             self._factory = transport_factory(address, ssl_context=ssl_context)
             on_network = not isinstance(address, SerialAddress | SimAddress)
-        self._line_options: dict[str, Any] = {
-            "controller_id": controller_id,
-            "start_up": start_up,
-            "timeout": timeout,
-            "retries": retries,
-            "fence": fence,
-            "link_timeout": connect_timeout,
-            "dead_after": dead_after if on_network else None,
-        }
-        self._retries = retries
-        self._connect_timeout = connect_timeout
+        self._options = LineOptions(
+            controller_id=controller_id,
+            start_up=start_up,
+            timeout=timeout,
+            retries=retries,
+            fence=fence,
+            link_timeout=connect_timeout,
+            dead_after=dead_after if on_network else None,
+        )
         self._backoff = backoff
         self._start_offline = start_offline
+        self._gate: AbstractAsyncContextManager[object] = nullcontext()
         self._line: Line | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._opened: asyncio.Future[None] | None = None
         self._link = LinkState.CLOSED
-        self._watchers: WeakSet[Subscription[LinkState]] = WeakSet()
+        self._watchers: WeakSet[Subscription[LinkState]] | None = None
         self._last: tuple[float, Reading] | None = None
 
     def __repr__(self) -> str:
@@ -148,13 +165,8 @@ class TracerClient:
 
     async def open(self) -> None:
         """Open the link; from then on it is kept open. Raises a `LinkError` if it cannot be opened now."""
-        if self._line is not None:
-            raise LinkClosedError(self.url, "a client is opened once; make a new one")
-        line = self._line = Line(self.url, **self._line_options)
-        self._set_link(LinkState.CONNECTING)
-        opened = None if self._start_offline else asyncio.get_running_loop().create_future()
-        self._opened = opened
-        self._keeper = asyncio.create_task(self._keep_link(line, opened), name=f"tracer_async {self.url}")
+        opened = self._opened = None if self._start_offline else asyncio.get_running_loop().create_future()
+        self._start()
         if opened is not None:
             try:
                 await opened
@@ -164,6 +176,16 @@ class TracerClient:
                 await self.aclose()
                 raise
 
+    def _start(self, gate: AbstractAsyncContextManager[object] | None = None) -> None:
+        """Begin to keep the link, opening it only within *gate*, which other clients may have to pass too."""
+        if self._line is not None:
+            raise LinkClosedError(self.url, "a client is opened once; make a new one")
+        if gate is not None:
+            self._gate = gate
+        line = self._line = Line(self.url, self._options)
+        self._set_link(LinkState.CONNECTING)
+        self._keeper = asyncio.create_task(self._keep_link(line, self._opened), name=f"tracer_async {self.url}")
+
     async def aclose(self) -> None:
         """Close for good: requests fail with LinkClosedError, iterations end. May be called at any time, and again."""
         line, keeper = self._line, self._keeper
@@ -171,14 +193,14 @@ class TracerClient:
             return
         self._set_link(LinkState.CLOSED)
         line.close()
-        for watcher in list(self._watchers):
+        for watcher in list(self._watchers or ()):
             watcher.end()
         if self._opened is not None and not self._opened.done():
             self._opened.set_exception(LinkClosedError(self.url, "the client was closed"))
         keeper.cancel()
         await asyncio.wait([keeper])
         if line.link is not None:
-            await asyncio.wait([line.link.closed], timeout=self._connect_timeout)
+            await asyncio.wait([line.link.closed], timeout=self._options.link_timeout)
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -201,14 +223,12 @@ class TracerClient:
             since, reading = self._last
             if asyncio.get_running_loop().time() - since <= max_age and reading.data is not None:
                 return reading.data
-        frame, request = await self._open_line.ask(_READ, share=True)
-        return self._reading(frame, request)
+        return (await self.read()).data  # type: ignore[return-value]  # where there is none, it has raised
 
     async def read(self) -> Reading:
         """As `read_realtime`, with the time of the reading and how old it may be."""
-        await self.read_realtime()
-        assert self._last is not None  # noqa: S101
-        return self._last[1]
+        frame, request = await self._open_line.ask(_READ, share=True)
+        return self._reading(frame, request.since, request.answered_at)
 
     async def set_load(self, on: bool) -> LoadState:
         """Switch the load, and return only once it is known to be so.
@@ -221,7 +241,7 @@ class TracerClient:
         line = self._open_line
         command = ManualControl(LoadState(on))
         reading = None
-        for _ in range(self._retries + 1):
+        for _ in range(self._options.retries + 1):
             asked = asyncio.get_running_loop().time()
             state = None
             try:
@@ -247,7 +267,7 @@ class TracerClient:
             while True:  # each answer settles an older request: it ends
                 frame, request = await line.ask(_READ, share=True)
                 if request.since >= asked:
-                    return self._reading(frame, request)
+                    return self._decode(_READ, frame)
         except (ResponseTimeoutError, MalformedReplyError, LinkError) as error:
             raise LoadUnknownError(self.url, on) from error
 
@@ -280,10 +300,11 @@ class TracerClient:
         except ValueError as error:
             raise MalformedReplyError(self.url, command.code, frame.data, str(error)) from error
 
-    def _reading(self, frame: Frame, request: Request) -> RealtimeData:
-        data = self._decode(_READ, frame)
-        self._last = request.since, Reading(time.time(), data, age=request.answered_at - request.since)
-        return data
+    def _reading(self, frame: Frame, since: float, arrived: float) -> Reading:
+        """Decode a reply to A0; both times on the loop's clock."""
+        reading = Reading(time.time(), self._decode(_READ, frame), age=arrived - since)
+        self._last = since, reading
+        return reading
 
     # Watching.
 
@@ -310,9 +331,11 @@ class TracerClient:
     def link_changes(self) -> Subscription[LinkState]:
         """Return an async iterator over the states of the link from now on; it ends when the client is closed."""
         watcher: Subscription[LinkState] = Subscription(64)
+        if self._watchers is None:
+            self._watchers = WeakSet()
+        self._watchers.add(watcher)
         if self._line is not None and self._line.closed:
             watcher.end()
-        self._watchers.add(watcher)
         return watcher
 
     @property
@@ -336,7 +359,10 @@ class TracerClient:
         was_up = True  # so that a first failure is logged too
         while True:
             try:
-                link = await open_link(self.url, self._factory, lambda: LinkProtocol(line), self._connect_timeout)
+                async with self._gate:
+                    link = await open_link(
+                        self.url, self._factory, lambda: LinkProtocol(line), self._options.link_timeout
+                    )
             except TracerError as error:
                 if opened is not None and not opened.done():
                     opened.set_exception(error)
@@ -352,7 +378,7 @@ class TracerClient:
                 was_up = True
                 self._set_link(LinkState.UP)
                 frames = line.stats.frames
-                await asyncio.wait([link.closed])
+                await asyncio.shield(link.closed)
                 if line.stats.frames > frames:
                     delay = first
                 _log.warning(
@@ -366,5 +392,5 @@ class TracerClient:
     def _set_link(self, state: LinkState) -> None:
         if state is not self._link:
             self._link = state
-            for watcher in list(self._watchers):
+            for watcher in list(self._watchers or ()):
                 watcher.put(state)

@@ -8,9 +8,8 @@ ever set earlier: a request that is answered in time costs no timer at all.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from weakref import WeakSet
 
 from tracer_async.errors import (
@@ -21,11 +20,11 @@ from tracer_async.errors import (
     ResponseTimeoutError,
     TracerError,
 )
-from tracer_async.protocol import Command, Event, Exchange, Frame, FrameDecoder, Match
+from tracer_async.protocol import ECHO, Command, Event, Exchange, Frame, FrameDecoder, Match
 from tracer_async.subscription import Subscription
 from tracer_async.transport.link import LinkProtocol
 
-__all__ = ["Line", "LineStats", "Request"]
+__all__ = ["Line", "LineOptions", "LineStats", "Request", "Waiter"]
 
 # Bytes of one frame follow each other within milliseconds; what has stood still for this long at a request's deadline
 # is not its reply arriving, but something that stands before it.
@@ -55,6 +54,31 @@ class LineStats(NamedTuple):
     """How often a link was established."""
 
 
+class LineOptions(NamedTuple):
+    """See the parameters of `TracerClient`."""
+
+    controller_id: int
+    start_up: bool
+    timeout: float
+    retries: int
+    fence: float
+    link_timeout: float
+    dead_after: int | None
+
+
+class Waiter(Protocol):
+    """Who waits for an answer: a future, or something cheaper."""
+
+    def done(self) -> bool:
+        """Whether it no longer waits."""
+
+    def set_result(self, result: Frame, /) -> None:
+        """Take the reply."""
+
+    def set_exception(self, exception: TracerError, /) -> None:
+        """Take the error that came instead."""
+
+
 class Request:
     """A request on its way, and the callers who wait for its answer."""
 
@@ -72,7 +96,7 @@ class Request:
         self.since = now
         """When the oldest request was sent that the answer may belong to, on the loop's clock."""
         self.answered_at = now
-        self.waiters: list[asyncio.Future[Frame]] = []
+        self.waiters: list[Waiter] = []
 
     @property
     def wanted(self) -> bool:
@@ -83,41 +107,58 @@ class Request:
 class Line:
     """The requests to one controller and the link that they go over, as long as there is one."""
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        controller_id: int,
-        start_up: bool,
-        timeout: float,
-        retries: int,
-        fence: float,
-        link_timeout: float,
-        dead_after: int | None,
-    ) -> None:
+    # There may be thousands of lines: without slots and with deques each would take twice the memory.
+    __slots__ = (
+        "_answers",
+        "_decoder",
+        "_down_since",
+        "_exchange",
+        "_flight",
+        "_heard",
+        "_held_since",
+        "_late",
+        "_links",
+        "_loop",
+        "_name",
+        "_options",
+        "_queue",
+        "_requests",
+        "_subscriptions",
+        "_timeout",
+        "_timeouts",
+        "_timeouts_in_a_row",
+        "_timer",
+        "_unasked",
+        "_urgent",
+        "_wires",
+        "answered_at",
+        "closed",
+        "down_because",
+        "link",
+    )
+
+    def __init__(self, name: str, options: LineOptions) -> None:
         self._loop = asyncio.get_running_loop()
         self._name = name
-        self._controller_id = controller_id
-        self._start_up = start_up
-        self._timeout = timeout
-        self._retries = retries
-        self._link_timeout = link_timeout
-        self._dead_after = dead_after
+        self._options = options
+        self._timeout = options.timeout
 
         self._decoder = FrameDecoder()
-        self._exchange = Exchange(fence)
+        self._exchange = Exchange(options.fence)
         self.link: LinkProtocol | None = None
         self._down_since = self._loop.time()
         self.closed = False
         self._flight: Request | None = None
-        self._urgent: deque[Request] = deque()
-        self._queue: deque[Request] = deque()
+        self._urgent: list[Request] = []
+        self._queue: list[Request] = []
         self._wires: dict[tuple[int, bytes], bytes] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._heard = 0.0
+        self._heard = self._held_since = 0.0
         self._timeouts_in_a_row = 0
         self._requests = self._answers = self._timeouts = self._late = self._unasked = self._links = 0
-        self.subscriptions: WeakSet[Subscription[Frame]] = WeakSet()
+        self._subscriptions: WeakSet[Subscription[Frame]] | None = None
+        self.answered_at = 0.0
+        """When the last answer came, on the loop's clock."""
         self.down_because: Exception | None = None
         """Why the link went down, or could not be opened, the last time."""
 
@@ -137,6 +178,11 @@ class Line:
             links=self._links,
         )
 
+    @property
+    def since(self) -> float:
+        """When the oldest request was sent that the last answer may belong to, on the loop's clock."""
+        return self._exchange.since
+
     # What callers do.
 
     async def ask(
@@ -147,27 +193,32 @@ class Line:
         With *share*, join an equal request that has not been answered yet. Cancelled, it leaves the line fit for the
         next one. Raises LinkClosedError, LinkTimeoutError, LinkLostError or ResponseTimeoutError.
         """
-        if self.closed:
-            raise LinkClosedError(self._name, "the client is closed")
         future: asyncio.Future[Frame] = self._loop.create_future()
-        request = self._equal(command) if share else None
-        if request is not None:
-            request.waiters.append(future)
-        else:
-            if tries is None:
-                tries = self._retries + 1 if command.repeatable else 1
-            now = self._loop.time()
-            request = Request(command, self._encode(command), tries, now)
-            request.waiters.append(future)
-            (self._urgent if command.urgent else self._queue).append(request)
-            self._pump(now)
-            if self.link is None:
-                self._wake_at(now + self._link_timeout)
+        request = self.post(command, future, share=share, tries=tries)
         try:
             return await future, request
         except asyncio.CancelledError:
             self._withdraw(request, future)
             raise
+
+    def post(self, command: Command[Any], waiter: Waiter, *, share: bool = False, tries: int | None = None) -> Request:
+        """Queue a request; *waiter* is told the reply, or the error. Raises LinkClosedError."""
+        if self.closed:
+            raise LinkClosedError(self._name, "the client is closed")
+        request = self._equal(command) if share else None
+        if request is not None:
+            request.waiters.append(waiter)
+            return request
+        if tries is None:
+            tries = self._options.retries + 1 if command.repeatable else 1
+        now = self._loop.time()
+        request = Request(command, self._encode(command), tries, now)
+        request.waiters.append(waiter)
+        (self._urgent if command.urgent else self._queue).append(request)
+        self._pump(now)
+        if self.link is None:
+            self._wake_at(now + self._options.link_timeout)
+        return request
 
     def owes(self, command: Command[Any]) -> bool:
         """Whether an answer to *command* could be taken for that of an earlier request, or the other way round."""
@@ -175,9 +226,11 @@ class Line:
 
     def subscribe(self, subscription: Subscription[Frame]) -> None:
         """Give every good frame to *subscription*, for as long as somebody holds it."""
+        if self._subscriptions is None:
+            self._subscriptions = WeakSet()
+        self._subscriptions.add(subscription)
         if self.closed:
             subscription.end()
-        self.subscriptions.add(subscription)
 
     def close(self) -> None:
         """Fail all requests, now and from now on, and let go of the link."""
@@ -187,7 +240,7 @@ class Line:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for subscription in list(self.subscriptions):
+        for subscription in list(self._subscriptions or ()):
             subscription.end()
         if self.link is not None:
             self.link.abort()
@@ -221,7 +274,7 @@ class Line:
             else:
                 self._fail(request, lambda: LinkLostError(self._name, f"the link was lost{_because(cause)}"))
         if self._queue or self._urgent:
-            self._wake_at(now + self._link_timeout)
+            self._wake_at(now + self._options.link_timeout)
 
     def bytes_received(self, data: bytes | memoryview) -> None:
         """See `LinkOwner`."""
@@ -246,7 +299,7 @@ class Line:
                     self._answers += 1
                     self._timeouts_in_a_row = 0
                     request.since = self._exchange.since
-                    request.answered_at = now
+                    request.answered_at = self.answered_at = now
                     for waiter in request.waiters:
                         if not waiter.done():
                             waiter.set_result(event)
@@ -254,8 +307,9 @@ class Line:
                     self._late += 1
                 case Match.UNASKED:
                     self._unasked += 1
-            for subscription in self.subscriptions:
-                subscription.put(event)
+            if self._subscriptions:
+                for subscription in self._subscriptions:
+                    subscription.put(event)
         # Only now: a frame that came together with an answer is no reply to the request after it.
         self._pump(self._loop.time())
 
@@ -266,14 +320,22 @@ class Line:
             return
         queue = self._urgent or self._queue
         while queue and not queue[0].wanted:
-            queue.popleft()
+            del queue[0]
             queue = self._urgent or self._queue
         if not queue:
             return
         if not self._exchange.is_free(now):
             self._wake_at(self._exchange.free_at)
             return
-        request = queue.popleft()
+        if self._decoder.pending:
+            # Something is being received, perhaps a reply too many, that the request must not be answered by.
+            self._held_since = self._held_since or now
+            held_until = min(self._heard + ECHO, self._held_since + self._timeout)
+            if now < held_until:
+                self._wake_at(held_until)
+                return
+        self._held_since = 0.0
+        request = queue.pop(0)
         if not request.attempts:
             request.first_sent = now
         request.attempts += 1
@@ -328,7 +390,8 @@ class Line:
                     self._name, request.command.code, now - request.first_sent, request.attempts
                 ),
             )
-        if self._dead_after is not None and self._timeouts_in_a_row >= self._dead_after and self.link is not None:
+        dead_after = self._options.dead_after
+        if dead_after is not None and self._timeouts_in_a_row >= dead_after and self.link is not None:
             # A peer that vanished without a word looks like this; a new connection is the only way to find out.
             link = self.link
             self.link_down(link, TimeoutError(f"{self._timeouts_in_a_row} requests in a row were not answered"))
@@ -336,7 +399,7 @@ class Line:
 
     def _expiry(self, request: Request) -> float:
         """Until when a queued request waits for a link that is down."""
-        return max(request.queued_at, self._down_since) + self._link_timeout
+        return max(request.queued_at, self._down_since) + self._options.link_timeout
 
     def _expire(self, now: float) -> None:
         for queue in (self._urgent, self._queue):
@@ -348,12 +411,12 @@ class Line:
         cause = self.down_because
         because = f": {cause.reason}" if isinstance(cause, LinkError) else _because(cause)
         return LinkTimeoutError(
-            self._name, f"the link is down, and was not back within {self._link_timeout:g} s{because}"
+            self._name, f"the link is down, and was not back within {self._options.link_timeout:g} s{because}"
         )
 
     def _requeue(self, request: Request) -> None:
         if request.wanted:
-            (self._urgent if request.command.urgent else self._queue).appendleft(request)
+            (self._urgent if request.command.urgent else self._queue).insert(0, request)
 
     def _withdraw(self, request: Request, future: asyncio.Future[Frame]) -> None:
         if future.done() and not future.cancelled():
@@ -396,7 +459,7 @@ class Line:
         if wire is None:
             if len(self._wires) >= 16:
                 self._wires.clear()
-            wire = self._wires[key] = Frame(self._controller_id, *key).encode(start_up=self._start_up)
+            wire = self._wires[key] = Frame(self._options.controller_id, *key).encode(start_up=self._options.start_up)
         return wire
 
 

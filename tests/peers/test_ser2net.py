@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
-
 from tracer_async import Reading, TracerClient
 from tracer_async.simulator import SimulatedTracer, serve_pty
 
@@ -96,27 +94,28 @@ async def test_a_second_client_of_a_bridge_for_one_waits_its_turn(
 ) -> None:
     """ser2net accepts, says "Port already in use" and hangs up: no frame comes, so the second client backs off."""
     async with bridged(require("ser2net"), tmp_path, max_connections="1") as bridge:
-        async with bridge.client() as first:
+        first = bridge.client()
+        await first.open()
+        await good(first, 3)
+        async with bridge.client(connect_timeout=0.1) as second:
+            assert not (await anext(second.poll(0.01))).ok
+            assert second.stats.frames == 0
             await good(first, 3)
-            async with bridge.client(connect_timeout=0.1) as second:
-                assert not (await anext(second.poll(0.01))).ok
-                assert second.stats.frames == 0
-                await good(first, 3)
-                assert first.stats.links == 1
-                await first.aclose()
-                await good(second, 3)
+            assert first.stats.links == 1
+            await first.aclose()
+            await good(second, 3)
 
 
 async def test_clients_that_kick_each_other_out_get_nothing_wrong(
     tmp_path: Path, require: Callable[[str], str]
 ) -> None:
-    async with bridged(require("ser2net"), tmp_path, kickolduser="true", max_connections="1") as bridge:
-        async with bridge.client() as first:
-            await good(first, 1)
-            async with bridge.client() as second:
-                await asyncio.gather(good(first, 2), good(second, 2))
-                assert first.stats.links > 1
-            readings = await good(first, 5)
+    options = {"kickolduser": "true", "max_connections": "1"}
+    async with bridged(require("ser2net"), tmp_path, **options) as bridge, bridge.client() as first:
+        await good(first, 1)
+        async with bridge.client() as second:
+            await asyncio.gather(good(first, 2), good(second, 2))
+            assert first.stats.links > 1
+        readings = await good(first, 5)
     assert all(0 <= reading.age < 10 for reading in readings if reading.ok)
 
 

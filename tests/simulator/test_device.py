@@ -281,7 +281,9 @@ def check_sanity(tracer: SimulatedTracer, *, nominal_pv: float) -> None:
         assert reading.battery_voltage > 13.1
     if reading.battery_voltage < reading.over_discharge_voltage:
         assert reading.over_discharge
-    assert not (reading.overload or reading.load_short_circuit or reading.battery_over_voltage)
+    assert not reading.overload
+    assert not reading.load_short_circuit
+    assert not reading.battery_over_voltage
     assert reading.reserved[:2] + reading.reserved[3:] == bytes(3)
     assert 0x14 <= reading.reserved[2] <= 0x60
     assert 0.0 <= tracer.state_of_charge <= 1.0

@@ -1,4 +1,4 @@
-"""A simulated controller is served on real wires, to clients that come and go as they like, and leaves nothing behind."""
+"""A simulated controller is served on real wires, to clients that come and go as they like; nothing is left behind."""
 
 from __future__ import annotations
 

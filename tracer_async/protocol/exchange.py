@@ -10,12 +10,11 @@ each request at most once, in order, and a reply repeats its request's command. 
 4. A reply later than its fence could be taken for the answer to a later request of the same command. Nothing on the
    wire decides that: for `HORIZON` seconds such an answer is *in doubt*, and `Exchange.since` says how old it may be.
 5. Some bridges deliver a reply twice. So an answer is also in doubt within `ECHO` seconds of the reply before it; and
-   on a line that has shown a reply too many, nothing is sent within that time of an answer, for the next `WARY` seconds.
+   on a line that has shown a reply too many, nothing is sent within that time of an answer, for `WARY` seconds.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -29,6 +28,10 @@ ECHO = 0.25
 
 WARY = 60.0
 """Seconds for which a line is taken for one that doubles replies, after it was seen to."""
+
+
+# A line that never answers must not fill the memory.
+_MOST_OWED = 64
 
 
 class Match(Enum):
@@ -63,8 +66,8 @@ class Exchange:
             raise ValueError(f"fence must be 0 seconds or more, not {fence}")
         self._fence = fence
         self._flight: _Sent | None = None
-        # Oldest first. Bounded: a line that never answers must not fill the memory.
-        self._owed: deque[_Owed] = deque(maxlen=64)
+        # Oldest first.
+        self._owed: list[_Owed] = []
         # The request whose reply came last.
         self._echo = _Owed(-1, 0.0, 0.0)
         self._wary_until = 0.0
@@ -131,18 +134,18 @@ class Exchange:
         return self._echo.command == command and now < self._echo.forget
 
     def _owe(self, sent: _Sent, now: float) -> None:
+        del self._owed[: -_MOST_OWED + 1]
         self._owed.append(_Owed(sent.command, sent.at, now + max(self._fence, HORIZON)))
 
     def _forget(self, now: float) -> None:
         owed = self._owed
         while owed and now >= owed[0].forget:
-            owed.popleft()
+            del owed[0]
 
     def _settle(self, command: int) -> _Owed | None:
         """Strike off the oldest request owed for *command*, with all that were owed before it."""
         for index, owed in enumerate(self._owed):
             if owed.command == command:
-                for _ in range(index + 1):
-                    self._owed.popleft()
+                del self._owed[: index + 1]
                 return owed
         return None

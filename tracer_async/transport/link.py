@@ -7,6 +7,7 @@ for each read; serial transports, which know only ``data_received``, call that.
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Protocol
 
 __all__ = ["LinkOwner", "LinkProtocol"]
@@ -25,13 +26,20 @@ class LinkOwner(Protocol):
         """*link* is gone for good; *cause* is None where either side simply closed it."""
 
 
+# What is read is decoded before anything else is read, so all links share one buffer; except on Windows, whose event
+# loop reads ahead.
+_BUFFER = memoryview(bytearray(4096))
+
+
 class LinkProtocol(asyncio.BufferedProtocol):
     """One open link to a controller. Transports are never asked for their class: every event loop has its own."""
+
+    __slots__ = ("_buffer", "_owner", "_transport", "closed")
 
     def __init__(self, owner: LinkOwner) -> None:
         self._owner = owner
         self._transport: asyncio.Transport | None = None
-        self._buffer = memoryview(bytearray(4096))
+        self._buffer = memoryview(bytearray(4096)) if sys.platform == "win32" else _BUFFER
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done once the transport has let go of everything it held."""
 

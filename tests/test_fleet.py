@@ -1,0 +1,193 @@
+"""Many controllers in one loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from contextlib import AsyncExitStack
+from itertools import pairwise
+
+import pytest
+
+from tests.peer import Peer, realtime
+from tracer_async import Fleet, LinkClosedError, LinkTimeoutError, Reading, ResponseTimeoutError, TracerClient
+from tracer_async.simulator import SimulatedTracer, serve_tcp
+
+
+async def test_every_controller_is_read_at_its_own_interval() -> None:
+    async with serve_tcp() as url, Fleet() as fleet:
+        fleet.add(url, interval=0.02, name="often")
+        fleet.add(url, interval=0.1, name="seldom")
+        counts: Counter[str] = Counter()
+        async for name, reading in fleet:
+            assert reading.data is not None
+            assert reading.data.charging
+            counts[name] += 1 + reading.skipped
+            if counts["seldom"] == 3:
+                break
+    # Its ticks stand at whole intervals, whatever they were late by: between three of one are ten of the other.
+    assert counts["often"] >= 10
+
+
+async def test_one_that_fails_delays_no_other(peer: Peer) -> None:
+    """One does not answer, one refuses, one is not there; the fourth is read as if it were alone."""
+    async with serve_tcp() as url, Fleet() as fleet:
+        fleet.add(peer.url, interval=0.02, name="silent", timeout=0.05, retries=0, fence=0.0)
+        fleet.add("unix:/no/such/socket", interval=0.02, name="none", connect_timeout=0.05)
+        fleet.add(url, interval=0.02, name="good")
+        seen: defaultdict[str, list[Reading]] = defaultdict(list)
+        async for name, reading in fleet:
+            seen[name].append(reading)
+            if len(seen) == 3 and min(map(len, seen.values())) >= 2:
+                break
+    assert all(reading.ok for reading in seen["good"])
+    assert {type(reading.error) for reading in seen["silent"]} == {ResponseTimeoutError}
+    assert {type(reading.error) for reading in seen["none"]} == {LinkTimeoutError}
+    assert len(seen["good"]) > len(seen["silent"])
+
+
+async def test_a_tick_whose_reading_is_still_under_way_is_skipped_and_counted(peer: Peer) -> None:
+    async with Fleet() as fleet:
+        fleet.add(peer.url, interval=0.01, timeout=30.0)
+        await peer.request()
+        for _ in range(3):
+            await asyncio.sleep(0.01)  # at least three ticks go by
+        assert peer.idle
+        peer.send(realtime())
+        assert (await anext(fleet)).reading.skipped == 0
+        await peer.request()
+        peer.send(realtime())
+        assert (await anext(fleet)).reading.skipped >= 2
+
+
+async def test_nothing_is_asked_while_nobody_fetches_the_readings(peer: Peer) -> None:
+    async with Fleet(capacity=2) as fleet:
+        client = fleet.add(peer.url, interval=0.01)
+        for _ in range(2):
+            await peer.request()
+            peer.send(realtime())
+        while client.stats.answers < 2:
+            await asyncio.sleep(0.01)
+        for _ in range(5):
+            await asyncio.sleep(0.01)
+        assert client.stats.requests == 2
+        await anext(fleet)
+        await peer.request()
+        peer.send(realtime())
+        assert (await anext(fleet)).reading.skipped == 0
+        assert (await anext(fleet)).reading.skipped >= 4
+
+
+async def test_controllers_come_and_go_while_it_runs() -> None:
+    async with serve_tcp() as url, Fleet() as fleet:
+        fleet.add(url, interval=0.01, name="a")
+        assert (await anext(fleet)).name == "a"
+        second = fleet.add(url, interval=0.01, name="b")
+        while (await anext(fleet)).name != "b":
+            pass
+        await fleet.remove("a")
+        assert ("a" in fleet, "b" in fleet, len(fleet)) == (False, True, 1)
+        assert fleet["b"] is second
+        rest = [(await anext(fleet)).name for _ in range(20)]
+        assert rest[10:] == ["b"] * 10
+        with pytest.raises(KeyError):
+            await fleet.remove("a")
+        fleet.add(url, interval=0.01, name="a")
+        while (await anext(fleet)).name != "a":
+            pass
+
+
+async def test_a_client_of_the_fleet_can_be_used_as_any_other() -> None:
+    simulated = SimulatedTracer()
+    async with serve_tcp(simulated) as url, Fleet() as fleet:
+        fleet.add(url, interval=0.01)
+        await fleet[url].set_load(False)
+        assert not simulated.load_on
+        readings = [(await anext(fleet)).reading for _ in range(5)]
+        assert readings[-1].data is not None
+        assert not readings[-1].data.load_on
+
+
+async def test_links_are_opened_only_so_many_at_a_time() -> None:
+    opening = most = 0
+    gate = asyncio.Event()
+
+    async def slow(protocol: object) -> tuple[object, object]:
+        nonlocal opening, most
+        opening += 1
+        most = max(most, opening)
+        await gate.wait()
+        opening -= 1
+        raise ConnectionRefusedError
+
+    async with Fleet(connecting=3) as fleet:
+        for number in range(10):
+            fleet.add(slow, name=str(number), connect_timeout=30.0)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert opening == 3
+        gate.set()
+    assert most == 3
+
+
+async def test_starts_are_spread_over_the_interval() -> None:
+    async with AsyncExitStack() as stack:
+        fleet = await stack.enter_async_context(Fleet())
+        url = await stack.enter_async_context(serve_tcp())
+        for number in range(100):
+            fleet.add(url, interval=100.0, name=str(number))
+        starts = sorted(member.due for member in fleet._members.values())
+        gaps = [after - before for before, after in pairwise(starts)]
+        assert max(gaps) < 3.0
+
+
+async def test_a_closed_fleet_ends_its_iteration_and_takes_nobody_in() -> None:
+    async with serve_tcp() as url:
+        fleet = Fleet()
+        fleet.add(url, interval=0.01)
+        names = []
+        async for name, _ in fleet:
+            names.append(name)
+            if len(names) == 3:
+                await fleet.aclose()
+        assert set(names) == {url}
+        with pytest.raises(LinkClosedError):
+            fleet.add(url)
+        assert [reading async for reading in fleet] == []
+        assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("tracer_async ")]
+
+
+async def test_a_member_whose_client_was_closed_by_hand_is_asked_no_more() -> None:
+    async with serve_tcp() as url, Fleet() as fleet:
+        closed = fleet.add(url, interval=0.01, name="closed")
+        fleet.add(url, interval=0.01, name="other")
+        await closed.aclose()
+        names = [(await anext(fleet)).name for _ in range(20)]
+        assert names[5:] == ["other"] * 15
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [({"interval": 0.0}, "interval"), ({"interval": float("nan")}, "interval"), ({"name": "taken"}, "taken")],
+)
+async def test_what_a_fleet_does_not_take(arguments: dict[str, object], words: str) -> None:
+    async with Fleet() as fleet:
+        fleet.add("sim:", name="taken")
+        with pytest.raises(ValueError, match=words):
+            fleet.add("sim:", **arguments)  # type: ignore[arg-type]
+        assert len(fleet) == 1
+
+
+@pytest.mark.parametrize("arguments", [{"connecting": 0}, {"capacity": 0}])
+async def test_a_fleet_has_room_for_one_at_least(arguments: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="1 or more"):
+        Fleet(**arguments)
+
+
+async def test_a_fleet_polls_what_a_client_reads() -> None:
+    """The same readings as a client of one's own gets, from the same controller."""
+    async with serve_tcp() as url, Fleet() as fleet, TracerClient(url) as tracer:
+        fleet.add(url, interval=0.01)
+        one, other = (await anext(fleet)).reading.data, await tracer.read_realtime()
+        assert one is not None
+        assert one.over_discharge_voltage == other.over_discharge_voltage
