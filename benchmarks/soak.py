@@ -21,7 +21,7 @@ import selectors
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,6 +85,10 @@ class FastLoop(asyncio.SelectorEventLoop):
 
 class StampedTracer(SimulatedTracer):
     """A controller whose readings carry the time at which they were made, and a sum over it."""
+
+    def __init__(self, *, seed: int) -> None:
+        super().__init__(seed=seed, state_of_charge=0.9)
+        self.requests = deque(maxlen=1)  # or it is they that the memory grows by
 
     def realtime(self) -> RealtimeData:
         stamp = int(asyncio.get_running_loop().time() * 1000) & 0xFFFF_FFFF_FFFF
@@ -203,7 +207,7 @@ async def soak(exchanges: int, seed: int) -> Tally:
         clients: list[TracerClient] = []
         users = []
         for number in range(TCP_CLIENTS + PTY_CLIENTS):
-            device = StampedTracer(seed=number, state_of_charge=0.9)
+            device = StampedTracer(seed=number)
             if number < TCP_CLIENTS:
                 url = await stack.enter_async_context(serve_tcp(device, faults=on_network))
             else:

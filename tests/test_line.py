@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import socket
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -521,3 +523,41 @@ async def test_a_client_that_was_not_opened_says_how_it_is_used() -> None:
             await call()  # type: ignore[misc]
     await tracer.aclose()
     assert set(tracer.stats) == {0}
+
+
+# A hostile peer
+
+GARBAGE = {
+    "random": random.Random(1).randbytes(1 << 20),
+    "sync bytes": SYNC * 10_000,
+    "claims": (SYNC + b"\x00\xa0\xc8") * 10_000,
+    "claims that end in 7F": (SYNC + b"\x00\xa0\xc6\x7f") * 5_000,
+    "frames that nobody asked for": realtime() * 10_000,
+    "nothing but line breaks": b"\r\n" * 200_000,
+}
+
+
+@pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
+async def test_a_flood_of_garbage_costs_bounded_memory_and_no_reading(peer: Peer, garbage: bytes) -> None:
+    async with client(peer, **PATIENT) as tracer:
+        frames = tracer.frames()
+        reading = asyncio.create_task(tracer.read_realtime())
+        await peer.request()
+        tracemalloc.start()
+        try:
+            peer.send(garbage)
+            peer.send(b"\x00" * 212 + load(1) + realtime())  # zeros end whatever the garbage had begun
+            await reading
+            while tracer.stats.unasked + tracer.stats.late == 0:
+                await asyncio.sleep(0)
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert most < len(garbage) + 1_000_000  # what is yet to be sent is held by the peer, in this same process
+        assert frames._queue.qsize() <= 256
+        while tracer.stats.frames < (10_002 if b"\xd9\x69\x7f" in garbage else 2):
+            await asyncio.sleep(0)
+        reading = asyncio.create_task(tracer.read_realtime())
+        await peer.request()
+        peer.send(realtime(OTHER))
+        assert await reading == OTHER

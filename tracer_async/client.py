@@ -373,6 +373,7 @@ class TracerClient:
             else:
                 if opened is not None and not opened.done():
                     opened.set_result(None)
+                    _log.debug("%s: the link is open", self.url)
                 elif not was_up:
                     _log.info("%s: the link is back", self.url)
                 was_up = True

@@ -20,7 +20,7 @@ from tracer_async.errors import (
     ResponseTimeoutError,
     TracerError,
 )
-from tracer_async.protocol import ECHO, Command, Event, Exchange, Frame, FrameDecoder, Match
+from tracer_async.protocol import ECHO, HORIZON, Command, Event, Exchange, Frame, FrameDecoder, Match
 from tracer_async.subscription import Subscription
 from tracer_async.transport.link import LinkProtocol
 
@@ -330,7 +330,8 @@ class Line:
         if self._decoder.pending:
             # Something is being received, perhaps a reply too many, that the request must not be answered by.
             self._held_since = self._held_since or now
-            held_until = min(self._heard + ECHO, self._held_since + self._timeout)
+            longest = HORIZON if self._decoder.in_frame else self._timeout
+            held_until = min(self._heard + ECHO, self._held_since + longest)
             if now < held_until:
                 self._wake_at(held_until)
                 return

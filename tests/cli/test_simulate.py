@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Command, Start
-from tracer_async import TracerClient
+from tracer_async import Frame, TracerClient
+from tracer_async.simulator import FAULT_KINDS
 
 
 def ready_line(process: object) -> str:
@@ -63,3 +65,39 @@ def test_an_address_to_listen_on_is_host_and_port(command: Command, address: str
     code, out, err = command("simulate", "--tcp", address)
     assert (code, out) == (2, "")
     assert "HOST:PORT" in err
+
+
+async def test_faults_are_the_seeds(start: Start) -> None:
+    received = []
+    for seed in ("3", "3", "4"):
+        url = ready_line(
+            start("simulate", "--fault", "double@50%", "--fault", "id=50%", "--time-scale=0", "--seed", seed)
+        )
+        host, _, port = url.removeprefix("tcp://").rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(Frame(0, 0xAA, b"\0").encode() * 50)
+        writer.write_eof()
+        received.append(await reader.read())
+        writer.close()
+        await writer.wait_closed()
+    assert received[0] == received[1] != received[2]
+    assert len(received[0]) > 60 * 13
+
+
+def test_help_lists_every_kind_of_fault(command: Command) -> None:
+    code, out, _ = command("simulate", "--help")
+    assert code == 0
+    assert all(kind.example in out for kind in FAULT_KINDS.values())
+
+
+def test_what_is_no_fault_is_a_usage_error_with_a_right_one(command: Command) -> None:
+    code, out, err = command("simulate", "--fault", "late=2.5")
+    assert (code, out) == (2, "")
+    assert "'late=2.5' is no fault: late takes a time in ms or s" in err
+    assert "late=2.5s@5%." in err
+
+
+def test_a_serial_line_has_no_connection_faults(command: Command) -> None:
+    code, out, err = command("simulate", "--pty", "--fault", "banner")
+    assert (code, out) == (2, "")
+    assert "no banner" in err

@@ -25,6 +25,7 @@ from tracer_async.protocol import (
 )
 
 TORN = bytes.fromhex("eb90eb90eb9000a018d204d30400000e005304a5050100001f00000000330a0000995b7f")
+LARGEST = Frame(0xFF, 0x55, bytes(range(MAX_DATA)))
 REPLY = bytes.fromhex("eb90eb90eb9000a018dc04500d000000005904980500000029000000013a760100d9697f")
 
 
@@ -140,6 +141,30 @@ def test_f_work_is_linear_for_hostile_bytes(hostile: bytes, monkeypatch: pytest.
     assert all(late <= early * 1.1 + 0.01 for early, late in zip(*done, strict=True))
 
 
+def test_f_waiting_for_the_rest_of_a_frame_costs_no_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small the pieces are that it comes in, as they are on a serial port."""
+    from tracer_async.protocol import decoder as module
+
+    searches = 0
+    find = module._find_header
+
+    def counted(data: bytes, at: int) -> Any:
+        nonlocal searches
+        searches += 1
+        return find(data, at)
+
+    monkeypatch.setattr(module, "_find_header", counted)
+    decoder = FrameDecoder()
+    events = [event for byte in LARGEST.encode(start_up=False) for event in decoder.feed(bytes((byte,)))]
+    assert events == [LARGEST]
+    # One that finds the header, one that finds it again with the frame behind it, one that finds no other.
+    assert searches <= 3
+
+
+def test_a_frame_of_200_bytes_is_none_too_long() -> None:
+    assert decode([LARGEST.encode(start_up=False)]) == [LARGEST]
+
+
 @given(frames, st.data())
 def test_g_flush_ends_a_half_received_frame(frame: Frame, data: st.DataObject) -> None:
     half = frame.encode(start_up=False)
@@ -158,6 +183,20 @@ def test_g_flush_finds_the_frame_that_a_damaged_length_was_about_to_swallow() ->
         CorruptFrame(SYNC + b"\x00\xa0\xc0", Reason.UNFINISHED),
         Frame(0x00, 0xA0, REPLY[9:33]),
     ]
+
+
+@given(streams.flatmap(cut))
+def test_in_frame_means_that_a_header_is_pending(chunks: list[bytes]) -> None:
+    decoder = FrameDecoder()
+    for chunk in chunks:
+        decoder.feed(chunk)
+        assert not decoder.in_frame or decoder.pending >= len(SYNC) + 3
+    decoder.flush()
+    assert not decoder.in_frame
+    decoder.feed(REPLY[:9])
+    assert decoder.in_frame
+    decoder.feed(REPLY[9:])
+    assert not decoder.in_frame
 
 
 def test_a_torn_frame_costs_only_itself() -> None:

@@ -129,9 +129,15 @@ def test_nothing_is_sent_before_the_owed_reply_or_the_end_of_the_fence() -> None
     exchange = given_up()
     assert not exchange.is_free(1.0 + FENCE - 0.01)
     assert exchange.free_at == 1.0 + FENCE
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match=r"^a request is in flight, or a reply is owed$"):
         exchange.start(A0, 1.1, TIMEOUT)
     assert exchange.is_free(1.0 + FENCE)
+
+
+def test_the_deadline_is_the_timeout_behind_the_request() -> None:
+    exchange = Exchange(FENCE)
+    exchange.start(A0, 5.0, TIMEOUT)
+    assert exchange.deadline == 5.0 + TIMEOUT
 
 
 def test_the_owed_reply_lifts_the_fence() -> None:
@@ -153,10 +159,11 @@ def test_an_answer_that_may_be_an_older_requests_says_so() -> None:
     assert exchange.owes(A0, 3.0)
     assert exchange.receive(A0, 3.1) is Match.ANSWER
     assert exchange.since == 0.0
-    # The reply to the second one may still come, and then all is settled.
-    assert exchange.owes(A0, 3.1)
+    # One right behind it may be the same once more, and settles nothing; a later one does.
     assert exchange.receive(A0, 3.2) is Match.LATE
-    assert not exchange.owes(A0, 3.2 + ECHO)
+    assert exchange.owes(A0, 3.2 + ECHO)
+    assert exchange.receive(A0, 3.6) is Match.LATE
+    assert not exchange.owes(A0, 3.6 + ECHO)
 
 
 def test_an_answer_right_behind_another_may_be_its_double() -> None:
@@ -166,6 +173,23 @@ def test_an_answer_right_behind_another_may_be_its_double() -> None:
         assert exchange.owes(A0, at) is (at == 2.1)
         assert exchange.receive(A0, at + 0.05) is Match.ANSWER
         assert exchange.since == (2.0 if at == 2.1 else at)
+
+
+def test_an_answer_right_behind_a_late_reply_may_be_its_double() -> None:
+    exchange = given_up()
+    assert exchange.receive(A0, 1.2) is Match.LATE
+    assert exchange.owes(A0, 1.3)
+    exchange.start(A0, 1.3, TIMEOUT)
+    assert exchange.receive(A0, 1.3) is Match.ANSWER
+    assert exchange.since == 0.0
+
+
+def test_a_new_line_is_given_no_pause() -> None:
+    exchange = Exchange(FENCE)
+    assert exchange.since <= 0.0  # before the first answer nothing is claimed to be fresh
+    exchange.start(A0, 0.0, TIMEOUT)
+    assert exchange.receive(A0, 0.1) is Match.ANSWER
+    assert exchange.is_free(0.1)
 
 
 def test_a_line_that_has_shown_a_reply_too_many_is_given_a_pause_behind_each_answer() -> None:
@@ -192,6 +216,7 @@ def test_an_answer_to_another_command_settles_what_was_owed() -> None:
 def test_beyond_the_horizon_nothing_is_owed() -> None:
     exchange = given_up()
     assert exchange.owes(A0, 1.0 + HORIZON - 0.1)
+    assert not given_up().owes(A0, 1.0 + HORIZON)
     exchange.start(A0, 1.0 + HORIZON, TIMEOUT)
     assert exchange.receive(A0, 1.1 + HORIZON) is Match.ANSWER
     assert exchange.since == 1.0 + HORIZON

@@ -65,6 +65,16 @@ def test_real_time_data_comes_back_to_the_byte(raw: bytes) -> None:
     assert RealtimeData.from_bytes(raw).to_bytes() == raw
 
 
+@pytest.mark.parametrize(
+    ("raw", "temperature", "volts"),
+    [(bytes(24), -30, 0.0), (bytes(1 if at in FLAGS else 0xFF for at in range(24)), 225, 655.35)],
+)
+def test_the_smallest_and_the_largest_values_come_back(raw: bytes, temperature: int, volts: float) -> None:
+    data = RealtimeData.from_bytes(raw)
+    assert (data.battery_temperature, data.battery_voltage, data.charge_current) == (temperature, volts, volts)
+    assert data.to_bytes() == raw
+
+
 @given(realtime_bytes, st.sampled_from(FLAGS), st.integers(2, 255))
 def test_a_flag_is_0_or_1(raw: bytes, at: int, value: int) -> None:
     with pytest.raises(ValueError, match="flag"):
@@ -106,7 +116,7 @@ def test_a_longer_load_reply_is_read_by_its_first_byte() -> None:
 
 @pytest.mark.parametrize("raw", [b"", b"\x02", b"\xff"])
 def test_what_is_no_load_state(raw: bytes) -> None:
-    with pytest.raises(ValueError, match="load state"):
+    with pytest.raises(ValueError, match=rf"^a load state is .*, not {raw[0] if raw else 0}$"):
         LoadState.from_bytes(raw)
 
 
@@ -163,6 +173,10 @@ def test_settings_are_7_bytes() -> None:
 def test_hours_of_load_are_1_to_15(hours: int) -> None:
     with pytest.raises(ValueError, match="1 to 15"):
         LoadMode.hours(hours)
+
+
+def test_each_number_of_hours_is_its_mode() -> None:
+    assert [LoadMode.hours(hours) for hours in range(1, 16)] == list(range(1, 16))
 
 
 def test_commands_carry_their_code_data_and_answer() -> None:

@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.protocol.strategies import frames
-from tracer_async.protocol import END, OVERHEAD, START_UP, SYNC, CommandCode, Frame, crc16
+from tracer_async.protocol import END, MAX_DATA, OVERHEAD, START_UP, SYNC, CommandCode, Frame, crc16
+from tracer_async.protocol.wire import _crc_table
 
 # The protocol's checked examples: controller ID, command and data; CRC.
 EXAMPLES = [
@@ -37,6 +38,19 @@ def bitwise_crc(data: bytes) -> int:
     return crc
 
 
+@pytest.mark.parametrize("size", range(204))
+def test_crc_of_each_length(size: int) -> None:
+    data = bytes(at * 37 + size & 0xFF for at in range(size))
+    assert crc16(data) == bitwise_crc(data)
+
+
+def test_the_table_holds_the_crc_of_each_word_once() -> None:
+    table = _crc_table()
+    assert len(table) == len(set(table)) == 0x10000
+    for word in (0, *(1 << bit for bit in range(16)), *range(0, 0x10000, 257)):
+        assert table[word] == bitwise_crc(word.to_bytes(2, "big"))
+
+
 @given(st.binary(max_size=203))
 def test_crc_is_the_remainder_of_the_long_division(data: bytes) -> None:
     assert crc16(data) == bitwise_crc(data)
@@ -51,22 +65,29 @@ def test_layout_of_a_frame(frame: Frame) -> None:
     assert raw[-1] == END
 
 
+def test_a_frame_carries_up_to_200_bytes() -> None:
+    data = bytes(range(200))
+    assert len(data) == MAX_DATA
+    assert Frame(0xFF, 0xFF, data).encode(start_up=False)[9:-3] == data
+
+
 def test_request_of_the_document() -> None:
     request = Frame(0x16, CommandCode.READ_REALTIME, b"").encode()
     assert request == bytes.fromhex("aa55aa55aa55 eb90eb90eb90 16 a0 00 b1a7 7f")
 
 
 @pytest.mark.parametrize(
-    ("frame", "word"),
+    ("frame", "message"),
     [
-        (Frame(256, 0xA0, b""), "controller_id"),
-        (Frame(-1, 0xA0, b""), "controller_id"),
-        (Frame(0, 256, b""), "command"),
-        (Frame(0, 0xA0, bytes(201)), "200"),
+        (Frame(256, 0xA0, b""), "^controller_id must be .* not 256$"),
+        (Frame(-1, 0xA0, b""), "^controller_id must be .* not -1$"),
+        (Frame(0, 256, b""), "^command must be .* not 256$"),
+        (Frame(0, -1, b""), "^command must be .* not -1$"),
+        (Frame(0, 0xA0, bytes(201)), "at most 200 .* not 201$"),
     ],
 )
-def test_a_frame_that_the_protocol_does_not_have_is_not_encoded(frame: Frame, word: str) -> None:
-    with pytest.raises(ValueError, match=word):
+def test_a_frame_that_the_protocol_does_not_have_is_not_encoded(frame: Frame, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         frame.encode()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -236,7 +237,7 @@ def test_numbers_move_each_second(clock: Any) -> None:
     for _ in range(60):
         currents.append(tracer.realtime().charge_current)
         clock.advance(seconds=1)
-    assert sum(left != right for left, right in zip(currents, currents[1:], strict=False)) > 45
+    assert sum(left != right for left, right in pairwise(currents)) > 45
 
 
 def test_a_sunny_day_goes_through_the_three_stages(clock: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from importlib.util import find_spec
 from typing import NoReturn
 
 import anyio
@@ -37,7 +38,7 @@ def run_async(command: Callable[[], Awaitable[None]], *, on_sigterm: ExitCode = 
             tasks.cancel_scope.cancel()
 
     try:
-        anyio.run(supervise)
+        anyio.run(supervise, backend_options={"use_uvloop": find_spec("uvloop") is not None})
     except BaseExceptionGroup as group:
         _raise_first(group)
     if terminated:

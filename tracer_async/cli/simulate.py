@@ -27,7 +27,28 @@ def _host_ports(ctx: click.Context, param: click.Parameter, values: tuple[str, .
     return tuple(pairs)
 
 
-@click.command(short_help="Serve a simulated controller.")
+def _fault_specs(ctx: click.Context, param: click.Parameter, specs: tuple[str, ...]) -> tuple[str, ...]:
+    from tracer_async.simulator.faults import parse_fault
+
+    for spec in specs:
+        try:
+            parse_fault(spec)
+        except ValueError as error:
+            raise click.BadParameter(f"{error}.", ctx, param) from error
+    return specs
+
+
+class _ListsFaults(click.Command):
+    """Lists the kinds of faults at the end of its help; they are imported for nothing else."""
+
+    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from tracer_async.simulator import FAULT_KINDS
+
+        with formatter.section("Faults, with the value and the probability that may be left out"):
+            formatter.write_dl([(kind.example, kind.summary) for kind in FAULT_KINDS.values()])
+
+
+@click.command(cls=_ListsFaults, short_help="Serve a simulated controller.")
 @click.option(
     "--tcp",
     multiple=True,
@@ -45,7 +66,16 @@ def _host_ports(ctx: click.Context, param: click.Parameter, values: tuple[str, .
     show_default=True,
     help="Simulated seconds a second.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same weather.")
+@click.option(
+    "--fault",
+    multiple=True,
+    callback=_fault_specs,
+    metavar="KIND[=VALUE][@PROBABILITY]",
+    help="Let something go wrong now and then; see below.",
+)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="The same seed gives the same weather and the same faults."
+)
 @click.option(
     "--start-hour",
     type=click.FloatRange(0, 24, max_open=True),
@@ -61,6 +91,7 @@ def simulate(
     unix: tuple[str, ...],
     baud_pacing: bool,
     time_scale: float,
+    fault: tuple[str, ...],
     seed: int,
     start_hour: float,
 ) -> None:
@@ -69,15 +100,24 @@ def simulate(
     Prints "listening on URL" on a line of its own when it is ready. Several --tcp, --unix and --pty serve the same
     controller at once; with none of them it is a free TCP port on 127.0.0.1.
     """
-    from tracer_async.simulator import SimulatedTracer, serve_pty, serve_tcp, serve_unix
+    from tracer_async.simulator import Faults, SimulatedTracer, serve_pty, serve_tcp, serve_unix
 
+    faults = Faults(*fault, seed=seed)
+    if pty:
+        try:
+            faults.check_serial()
+        except ValueError as error:
+            raise click.UsageError(f"--pty: {error}.") from error
     tracer = SimulatedTracer(seed=seed, time_scale=time_scale, start_hour=start_hour)
     if not (tcp or pty or unix):
         tcp = (("127.0.0.1", 0),)
     servers = [
-        *((f"tcp://{host}:{port}", serve_tcp(tracer, host, port, baud_pacing=baud_pacing)) for host, port in tcp),
-        *([("a pseudo-terminal", serve_pty(tracer, baud_pacing=baud_pacing))] if pty else []),
-        *((f"unix:{path}", serve_unix(tracer, path=path, baud_pacing=baud_pacing)) for path in unix),
+        *(
+            (f"tcp://{host}:{port}", serve_tcp(tracer, host, port, baud_pacing=baud_pacing, faults=faults))
+            for host, port in tcp
+        ),
+        *([("a pseudo-terminal", serve_pty(tracer, baud_pacing=baud_pacing, faults=faults))] if pty else []),
+        *((f"unix:{path}", serve_unix(tracer, path=path, baud_pacing=baud_pacing, faults=faults)) for path in unix),
     ]
 
     async def serve() -> None:

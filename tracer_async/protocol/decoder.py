@@ -102,6 +102,11 @@ class FrameDecoder:
         """How many bytes are held back, waiting for more: at most one frame's, 212."""
         return len(self._pending)
 
+    @property
+    def in_frame(self) -> bool:
+        """Whether a whole header is pending, whose frame is not complete yet."""
+        return self._need > _HEADER_SIZE
+
     def feed(self, data: bytes | bytearray | memoryview) -> list[Event]:
         """Feed received bytes; return the events that they complete. Bad bytes are events, never an exception."""
         data = self._pending + data

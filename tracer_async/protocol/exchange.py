@@ -9,8 +9,9 @@ each request at most once, in order, and a reply repeats its request's command. 
 3. A reply settles every request owed before the one it answers, because replies keep their order.
 4. A reply later than its fence could be taken for the answer to a later request of the same command. Nothing on the
    wire decides that: for `HORIZON` seconds such an answer is *in doubt*, and `Exchange.since` says how old it may be.
-5. Some bridges deliver a reply twice. So an answer is also in doubt within `ECHO` seconds of the reply before it; and
-   on a line that has shown a reply too many, nothing is sent within that time of an answer, for `WARY` seconds.
+5. Some bridges deliver a reply twice. So an answer is also in doubt within `ECHO` seconds of the reply before it, and a
+   late reply within that time settles nothing. While something is owed, and for `WARY` seconds after a reply too many,
+   nothing is sent within that time of a reply.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class Exchange:
     def owes(self, command: int, now: float) -> bool:
         """Whether the next reply to *command* may belong to an earlier request: whether an answer would be in doubt."""
         self._forget(now)
-        return self._echoes(command, now) or any(owed.command == command for owed in self._owed)
+        return self._echoes(command, now) or self._oldest(command) is not None
 
     def is_free(self, now: float) -> bool:
         """Whether a request may be sent."""
@@ -104,31 +105,37 @@ class Exchange:
     def receive(self, command: int, now: float) -> Match:
         """Say what a good frame with this command is; for an answer, set `since`."""
         self._forget(now)
+        doubled = self._echoes(command, now)
         flight = self._flight
-        if flight is not None and flight.command == command:
+        if flight is None or flight.command != command:
+            if doubled:
+                # Perhaps the same reply once more, perhaps one that is owed: nothing is settled by it.
+                self._wary_until = now + WARY
+                return Match.LATE if self._oldest(command) is not None else Match.UNASKED
             older = self._settle(command)
             if older is None:
-                self._owed.clear()
-                self.since = min(flight.at, self._echo.at) if self._echoes(command, now) else flight.at
-            else:
-                # Either the older one's reply, and this one's is still to come; or the older one was never answered.
-                self._owe(flight, now)
-                self.since = older.at
-            self._flight = self.deadline = None
-            self._echo = _Owed(command, flight.at, now + ECHO)
-            self.free_at = self._pause(now)
-            return Match.ANSWER
-        older = self._settle(command)
+                self._wary_until = now + WARY
+                return Match.UNASKED
+            self._echo = _Owed(command, older.at, now + ECHO)
+            if not self._owed:
+                self.free_at = self._pause(now)
+            return Match.LATE
+        older = self._oldest(command) if doubled else self._settle(command)
         if older is None:
-            self._wary_until = now + WARY
-            return Match.UNASKED
-        self._echo = _Owed(command, older.at, now + ECHO)
-        if not self._owed:
-            self.free_at = self._pause(now)
-        return Match.LATE
+            self._owed.clear()
+            self.since = min(flight.at, self._echo.at) if doubled else flight.at
+        else:
+            # Either another one's reply, and this one's is still to come; or the other one's will never come.
+            self._owe(flight, now)
+            self.since = min(older.at, self._echo.at) if doubled else older.at
+        self._flight = self.deadline = None
+        self._echo = _Owed(command, older.at if older else flight.at, now + ECHO)
+        self.free_at = self._pause(now)
+        return Match.ANSWER
 
     def _pause(self, now: float) -> float:
-        return now + ECHO if now < self._wary_until else now
+        """Return when the next request may go: in doubt, not before the line has been quiet behind a reply."""
+        return now + ECHO if self._owed or now < self._wary_until else now
 
     def _echoes(self, command: int, now: float) -> bool:
         return self._echo.command == command and now < self._echo.forget
@@ -142,10 +149,12 @@ class Exchange:
         while owed and now >= owed[0].forget:
             del owed[0]
 
+    def _oldest(self, command: int) -> _Owed | None:
+        return next((owed for owed in self._owed if owed.command == command), None)
+
     def _settle(self, command: int) -> _Owed | None:
         """Strike off the oldest request owed for *command*, with all that were owed before it."""
-        for index, owed in enumerate(self._owed):
-            if owed.command == command:
-                del self._owed[: index + 1]
-                return owed
-        return None
+        oldest = self._oldest(command)
+        if oldest is not None:
+            del self._owed[: self._owed.index(oldest) + 1]
+        return oldest

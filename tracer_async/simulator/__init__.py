@@ -2,11 +2,16 @@
 
 from tracer_async.simulator.charger import Stage
 from tracer_async.simulator.device import SimulatedTracer
+from tracer_async.simulator.faults import FAULT_KINDS, Fault, FaultKind, Faults
 from tracer_async.simulator.inprocess import open_in_process
 from tracer_async.simulator.plant import Installation
 from tracer_async.simulator.servers import serve_pty, serve_tcp, serve_unix
 
 __all__ = [
+    "FAULT_KINDS",
+    "Fault",
+    "FaultKind",
+    "Faults",
     "Installation",
     "SimulatedTracer",
     "Stage",

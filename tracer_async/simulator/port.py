@@ -1,17 +1,71 @@
-"""The serial port of a simulated controller, without I/O: bytes received in, bytes of replies out."""
+"""The serial port of a simulated controller, without I/O: bytes received in, steps out.
+
+Whoever has the wire takes the steps, in order, and what is received meanwhile waits: a controller does one thing at a
+time.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum, auto
+from typing import NamedTuple, Protocol
 
 from tracer_async.protocol import Event, Frame, FrameDecoder
 from tracer_async.simulator.device import SimulatedTracer
 
-__all__ = ["QUIET", "BaudPacing", "SimulatedPort"]
+__all__ = ["QUIET", "BaudPacing", "Ending", "Lose", "Port", "SimulatedPort", "Step", "Wait"]
 
 QUIET = 0.2
 """Seconds of silence after which a half-received request will not be finished any more."""
 
 # Seconds a byte takes at 9600 baud: a start bit, 8 bits and a stop bit.
 _BYTE_TIME = 10 / 9600
+
+
+class Wait(NamedTuple):
+    """Do nothing for a time; what is received stays where it is."""
+
+    seconds: float
+
+
+class Lose(NamedTuple):
+    """Throw away all that has been received, and all that comes within a time."""
+
+    seconds: float
+
+
+class Ending(Enum):
+    """The last step on a connection."""
+
+    HANG_UP = auto()
+    """Close it."""
+    HALF_OPEN = auto()
+    """Neither answer nor close it, until the other side does."""
+
+
+Step = bytes | Wait | Lose | Ending
+"""What a port wants done on its wire next; bytes are to be sent."""
+
+
+class Port(Protocol):
+    """One wire to a simulated controller, without I/O."""
+
+    @property
+    def pending(self) -> int:
+        """How many bytes of a half-received request are held back."""
+        ...
+
+    def greet(self) -> Iterable[Step]:
+        """Return the steps to take when a client has come."""
+        ...
+
+    def feed(self, data: bytes | bytearray | memoryview) -> Iterable[Step]:
+        """Feed received bytes; return the steps to take because of the requests that they complete, in order."""
+        ...
+
+    def flush(self) -> Iterable[Step]:
+        """End a half-received request, because the line has gone quiet; return the steps for what stood behind it."""
+        ...
 
 
 class SimulatedPort:
@@ -30,6 +84,10 @@ class SimulatedPort:
     def pending(self) -> int:
         """How many bytes of a half-received request are held back."""
         return self._decoder.pending
+
+    def greet(self) -> list[bytes]:
+        """Return no steps: a controller does not notice that a client has come."""
+        return []
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[bytes]:
         """Feed received bytes; return the replies to the requests that they complete, in order."""

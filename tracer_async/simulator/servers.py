@@ -4,7 +4,7 @@ Each server is an async context manager that gives the URL to connect to. It run
 the block: connections are closed, nothing is left behind. Leaving out *tracer* makes a `SimulatedTracer` as it comes.
 
 With *baud_pacing* a reply leaves no sooner than a wire of 9600 baud would have carried the request and the reply; it
-then leaves whole.
+then leaves whole. With *faults* things go wrong: see `tracer_async.simulator.faults`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import anyio
 from anyio.abc import ByteStream, SocketAttribute
 
 from tracer_async.simulator.device import SimulatedTracer
-from tracer_async.simulator.port import QUIET, BaudPacing, SimulatedPort
+from tracer_async.simulator.faults import Faults
+from tracer_async.simulator.faulty_port import port_of
+from tracer_async.simulator.port import QUIET, BaudPacing, Ending, Lose, Port, Wait
 
 if sys.platform != "win32":
     import termios
@@ -40,12 +42,13 @@ async def serve_tcp(
     port: int = 0,
     *,
     baud_pacing: bool = False,
+    faults: Faults | None = None,
 ) -> AsyncIterator[str]:
     """Serve a controller on a TCP port, 0 for a free one, to any number of clients; give ``tcp://HOST:PORT``.
 
     Raises OSError if the address cannot be listened on.
     """
-    serve_client = _client_server(tracer, baud_pacing=baud_pacing)
+    serve_client = _client_server(tracer, faults, baud_pacing=baud_pacing)
     listener = await anyio.create_tcp_listener(local_host=host, local_port=port)
     async with listener, _in_the_background(listener.serve(serve_client)):
         bound = listener.extra_attributes[SocketAttribute.local_port]()
@@ -58,6 +61,7 @@ async def serve_unix(
     *,
     path: str | os.PathLike[str],
     baud_pacing: bool = False,
+    faults: Faults | None = None,
 ) -> AsyncIterator[str]:
     """Serve a controller on a Unix socket to any number of clients; give ``unix:PATH``. Removes the socket at the end.
 
@@ -65,7 +69,7 @@ async def serve_unix(
     """
     if sys.platform == "win32":
         raise NotImplementedError("Windows has no Unix sockets for asyncio: serve TCP instead")
-    serve_client = _client_server(tracer, baud_pacing=baud_pacing)
+    serve_client = _client_server(tracer, faults, baud_pacing=baud_pacing)
     listener = await anyio.create_unix_listener(path)
     try:
         async with listener, _in_the_background(listener.serve(serve_client)):
@@ -76,21 +80,25 @@ async def serve_unix(
 
 
 @asynccontextmanager
-async def serve_pty(tracer: SimulatedTracer | None = None, *, baud_pacing: bool = False) -> AsyncIterator[str]:
+async def serve_pty(
+    tracer: SimulatedTracer | None = None, *, baud_pacing: bool = False, faults: Faults | None = None
+) -> AsyncIterator[str]:
     """Serve a controller on a new pseudo-terminal; give ``serial://PATH``, to be opened like any serial port.
 
     It can be opened and closed again and again. What no client reads within a second is lost, as on a wire.
-    Raises NotImplementedError on Windows.
+    Raises NotImplementedError on Windows, ValueError for faults that need a connection.
     """
     if sys.platform == "win32":
         raise NotImplementedError("Windows has no pseudo-terminals: serve TCP instead")
+    if faults is not None:
+        faults.check_serial()
     controller, terminal = os.openpty()
     try:
         # The server keeps the client's side open too: else each client that leaves would end the line.
         tty.setraw(terminal)
         os.set_blocking(controller, False)
         line = _PtyLine(controller, terminal)
-        port = SimulatedPort(tracer or SimulatedTracer())
+        port = port_of(tracer or SimulatedTracer(), faults)
         async with _in_the_background(_serve_stream(port, line.receive, line.send, baud_pacing=baud_pacing)):
             yield f"serial://{os.ttyname(terminal)}"
     finally:
@@ -99,7 +107,7 @@ async def serve_pty(tracer: SimulatedTracer | None = None, *, baud_pacing: bool 
 
 
 async def _serve_stream(
-    port: SimulatedPort,
+    port: Port,
     receive: Callable[[], Awaitable[bytes]],
     send: Callable[[bytes], Awaitable[None]],
     *,
@@ -107,7 +115,22 @@ async def _serve_stream(
 ) -> None:
     """Answer what *receive* brings with *send*, until one of them raises. Every wire goes through here."""
     pacing = BaudPacing() if baud_pacing else None
+    steps = port.greet()
     while True:
+        for step in steps:
+            if isinstance(step, bytes):
+                if pacing is not None:
+                    await anyio.sleep_until(pacing.send(len(step)))
+                await send(step)
+            elif isinstance(step, Wait):
+                await anyio.sleep(step.seconds)
+            elif isinstance(step, Lose):
+                with anyio.move_on_after(step.seconds):
+                    await _lose(receive)
+            elif step is Ending.HANG_UP:
+                return
+            else:
+                await _lose(receive)
         data = None
         if port.pending:
             with anyio.move_on_after(QUIET):
@@ -116,14 +139,17 @@ async def _serve_stream(
             data = await receive()
         if data is not None and pacing is not None:
             pacing.receive(len(data), anyio.current_time())
-        for reply in port.flush() if data is None else port.feed(data):
-            if pacing is not None:
-                await anyio.sleep_until(pacing.send(len(reply)))
-            await send(reply)
+        steps = port.flush() if data is None else port.feed(data)
+
+
+async def _lose(receive: Callable[[], Awaitable[bytes]]) -> NoReturn:
+    """Throw away whatever comes. It is read for that, because who does not read does not notice a client that goes."""
+    while True:
+        await receive()
 
 
 def _client_server(
-    tracer: SimulatedTracer | None, *, baud_pacing: bool
+    tracer: SimulatedTracer | None, faults: Faults | None, *, baud_pacing: bool
 ) -> Callable[[ByteStream], Coroutine[Any, Any, None]]:
     """Return what serves one client of a listener; all of them share the controller."""
     shared = tracer or SimulatedTracer()
@@ -132,7 +158,7 @@ def _client_server(
         # A client may go at any moment, in any way: that is no matter to the others.
         with suppress(anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
             async with stream:
-                await _serve_stream(SimulatedPort(shared), stream.receive, stream.send, baud_pacing=baud_pacing)
+                await _serve_stream(port_of(shared, faults), stream.receive, stream.send, baud_pacing=baud_pacing)
 
     return serve_client
 

@@ -69,4 +69,8 @@ class Weather:
     def battery_temperature(self, at: float) -> float:
         """Return degrees Celsius: coldest before dawn, warmest in the afternoon, as in a shed."""
         hour = at / 3600.0 % 24.0
-        return self.temperature + 3.5 * math.sin(2.0 * math.pi * (hour - 10.0) / 24.0) + 0.8 * noise(self.seed + 4, at, 40_000.0)
+        return (
+            self.temperature
+            + 3.5 * math.sin(2.0 * math.pi * (hour - 10.0) / 24.0)
+            + 0.8 * noise(self.seed + 4, at, 40_000.0)
+        )

@@ -1,0 +1,611 @@
+"""Faults are what was asked for, as often as asked for, the same for a seed; what is damaged is never a frame."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager, suppress
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.simulator.test_inprocess import Recorder, turn
+from tests.simulator.test_servers import Terminal, close, connect, pytestmark
+from tracer_async import Frame, FrameDecoder, LoadState, RealtimeData, TracerClient, TracerError
+from tracer_async.simulator import (
+    FAULT_KINDS,
+    Fault,
+    Faults,
+    SimulatedTracer,
+    damage,
+    open_in_process,
+    serve_pty,
+    serve_tcp,
+    serve_unix,
+)
+from tracer_async.simulator.faults import parse_fault
+from tracer_async.simulator.faulty_port import FaultyPort
+from tracer_async.simulator.port import Ending, Lose, Step, Wait
+
+__all__ = ["pytestmark"]
+
+READ = Frame(0x16, 0xA0, b"")
+ON = Frame(0x16, 0xAA, b"\x01")
+OFF = Frame(0x16, 0xAA, b"\x00")
+WRITE = Frame(0x16, 0xAD, bytes((0, 0, 3, 1, 10, 17, 18)))
+UNKNOWN = Frame(0x16, 0xA1, b"")
+
+# What befalls a reply and leaves the connection as it is.
+ON_REPLY = ("late=1s", "stall=2s", "double", "flip", "cut", "tear", "stray", "id", "foreign", "drip=5ms", "flood=1KiB")
+
+
+def standing_still() -> SimulatedTracer:
+    return SimulatedTracer(clock=lambda: 0.0)
+
+
+def always(*specs: str, seed: int = 0) -> Faults:
+    return Faults(*(f"{spec}@100%" for spec in specs), seed=seed)
+
+
+def steps(faults: Faults, *requests: Frame, tracer: SimulatedTracer | None = None) -> list[Step]:
+    port = FaultyPort(tracer or standing_still(), faults)
+    return [*port.greet(), *port.feed(b"".join(request.encode() for request in requests))]
+
+
+def sent(taken: Iterable[Step]) -> bytes:
+    return b"".join(step for step in taken if isinstance(step, bytes))
+
+
+def frames(raw: bytes) -> list[Frame]:
+    decoder = FrameDecoder()
+    return [event for event in decoder.feed(raw) + decoder.flush() if isinstance(event, Frame)]
+
+
+# What is written
+
+
+@pytest.mark.parametrize(
+    ("spec", "fault"),
+    [
+        ("drop", Fault("drop", 0.05)),
+        ("drop@0.25", Fault("drop", 0.25)),
+        ("drop@25%", Fault("drop", 0.25)),
+        ("flip=1%", Fault("flip", 0.01)),
+        ("flip=.5%", Fault("flip", 0.005)),
+        ("late", Fault("late", 0.05, 2.5)),
+        ("late=300ms", Fault("late", 0.05, 0.3)),
+        ("late=1s@100%", Fault("late", 1.0, 1.0)),
+        ("flood=2KiB@1", Fault("flood", 1.0, 2048.0)),
+        ("flood=7B", Fault("flood", 0.01, 7.0)),
+        ("flood=0.5MiB", Fault("flood", 0.01, 524288.0)),
+        ("banner", Fault("banner", 1.0, text="ready")),
+        ("banner=", Fault("banner", 1.0, text="")),
+        ("banner=login: a=b", Fault("banner", 1.0, text="login: a=b")),
+        ("banner=you@home", Fault("banner", 1.0, text="you@home")),
+        ("banner=you@150%", Fault("banner", 1.0, text="you@150%")),
+        ("banner=you@home@50%", Fault("banner", 0.5, text="you@home")),
+        ("half-open@0%", Fault("half-open", 0.0)),
+    ],
+)
+def test_a_fault_is_what_was_written(spec: str, fault: Fault) -> None:
+    assert parse_fault(spec) == fault
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ("", "names no fault such as late=2.5s@5%; the kinds are drop, late, "),
+        ("lat=1s", "'lat=1s' names no fault such as late=2.5s@5%; the kinds are drop, late, "),
+        ("a@b@c", "names no fault"),
+        ("late=2.5", "late takes a time in ms or s, up to an hour; right are late=2.5s and late=2.5s@5%"),
+        ("late=5%", "late takes a time"),
+        ("late=", "late takes a time"),
+        ("late=-1s", "late takes a time"),
+        ("late=3601s", "up to an hour"),
+        ("late=1e1s", "late takes a time"),
+        ("late=1s@5%@6%", "late takes a time"),
+        ("flood=65MiB", "flood takes a size in B, KiB or MiB, up to 64MiB; right are flood=64KiB and flood=64KiB@1%"),
+        ("flood=1s", "flood takes a size"),
+        ("drop=yes", "drop takes no value; right are drop and drop@5%"),
+        ("drop=1", "drop takes no value"),
+        ("drop=1%@2%", "drop takes no value"),
+        ("drop=101%", "a probability is 0% to 100%, or 0 to 1; right is drop@5%"),
+        ("drop@1.1", "a probability is"),
+        ("drop@", "a probability is"),
+        ("drop@nan", "a probability is"),
+        ("late@x", "a probability is 0% to 100%, or 0 to 1; right is late=2.5s@5%"),
+        ("banner@x", "a probability is"),
+    ],
+)
+def test_what_is_no_fault_is_refused_with_a_right_one(spec: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=" no fault") as refused:
+        Faults("drop", spec)
+    assert sentence in str(refused.value)
+
+
+@given(st.text(alphabet="drop=late@banner5%. ms\n") | st.text())
+def test_any_text_is_a_fault_or_refused(spec: str) -> None:
+    with suppress(ValueError):
+        assert 0.0 <= parse_fault(spec).probability <= 1.0
+
+
+@pytest.mark.parametrize("kind", FAULT_KINDS.values(), ids=list(FAULT_KINDS))
+def test_every_kind_says_what_it_does_and_its_example_is_its_default(kind: Any) -> None:
+    assert kind.summary
+    assert "\n" not in kind.summary
+    assert parse_fault(kind.example) == parse_fault(kind.name)
+
+
+# What becomes of a request
+
+
+@settings(deadline=None)
+@given(
+    kinds=st.sets(st.sampled_from(ON_REPLY)),
+    requests=st.lists(st.sampled_from([READ, ON, OFF, WRITE, UNKNOWN]), max_size=6),
+    seed=st.integers(0, 1 << 32),
+)
+def test_good_frames_come_through_and_damaged_ones_never(kinds: set[str], requests: list[Frame], seed: int) -> None:
+    names = {kind.partition("=")[0] for kind in kinds}
+    faults, tracer, twin = always(*kinds, seed=seed), standing_still(), standing_still()
+    port = FaultyPort(tracer, faults)
+    stream, found = b"", []
+    for request in requests:
+        raw = sent(port.feed(request.encode()))
+        reply = twin.answer(request)
+        good = frames(raw)
+        if reply is None:
+            assert raw == b""
+            continue
+        sound = 1 + ("double" in names) - bool({"flip", "cut"} & names)
+        assert len(good) == sound + ("foreign" in names)
+        possible = {(frame.command, frame.data) for frame in frames(reply)}
+        assert [(frame.command, frame.data) in possible for frame in good].count(True) >= sound
+        possible |= {(0xA0, twin.realtime().to_bytes()), (0xAA, LoadState(twin.load_on).to_bytes())}
+        assert {(frame.command, frame.data) for frame in good} <= possible
+        stream += raw
+        found += good
+    assert frames(stream) == found  # damage does not reach over into the next reply
+    assert list(tracer.requests) == requests  # the controller acts on each request once
+    answered = len(requests) - requests.count(UNKNOWN)
+    torn = answered - requests.count(WRITE)  # its reply has no data
+    expected = {name: torn if name == "tear" else answered for name in names - {"stall"}}
+    expected |= {"stall": len(requests)} if "stall" in names else {}
+    assert faults.injected == Counter(expected)
+
+
+@given(st.sets(st.sampled_from(ON_REPLY)), st.integers(0, 1 << 32))
+def test_a_reply_that_is_no_single_frame_goes_out_as_it_is(kinds: set[str], seed: int) -> None:
+    class Odd(SimulatedTracer):
+        def answer(self, frame: Frame) -> bytes:
+            return b"anything"
+
+    assert sent(steps(always(*kinds, seed=seed), READ, tracer=Odd())) == b"anything"
+
+
+def test_the_same_seed_brings_the_same_faults_however_the_connections_mingle() -> None:
+    specs = [f"{kind}@30%" for kind in ON_REPLY]
+    requests = [READ, OFF, READ, ON] * 10
+    first = Faults(*specs, seed=7)
+    one, two = (FaultyPort(standing_still(), first) for _ in range(2))
+    mingled: tuple[list[Step], list[Step]] = ([], [])
+    for request in requests:
+        mingled[0].extend(one.feed(request.encode()))
+        mingled[1].extend(two.feed(request.encode()))
+    again = Faults(*specs, seed=7)
+    assert steps(again, *requests) == mingled[0]
+    assert steps(again, *requests) == mingled[1] != mingled[0]
+    assert again.injected == first.injected
+    assert steps(Faults(*specs, seed=8), *requests) != mingled[0]
+
+
+def test_faults_come_as_often_as_asked_for() -> None:
+    faults = Faults("drop@20%", "double@50%", "flip=2%", "cut@0%", seed=1)
+    port = FaultyPort(standing_still(), faults)
+    for _ in range(4000):
+        list(port.feed(READ.encode()))
+    assert 650 < faults.injected["drop"] < 950
+    assert 1400 < faults.injected["double"] < 1800  # half of those that were not dropped
+    assert 30 < faults.injected["flip"] < 100
+    assert faults.injected["cut"] == 0
+
+
+def test_without_faults_a_request_is_answered_as_ever() -> None:
+    assert steps(Faults(), READ) == steps(Faults("flip@0%"), READ) == [standing_still().answer(READ)]
+
+
+@pytest.mark.parametrize("kind", ["drop", "silence=1s", "half-open"])
+def test_a_lost_request_is_not_acted_upon(kind: str) -> None:
+    tracer = standing_still()
+    assert sent(steps(always(kind), OFF, READ, tracer=tracer)) == b""
+    assert tracer.load_on
+    assert not tracer.requests
+
+
+@pytest.mark.parametrize("kind", ["late=1s", "flip", "cut", "hangup"])
+def test_a_request_whose_reply_fails_is_acted_upon(kind: str) -> None:
+    tracer = standing_still()
+    steps(always(kind), OFF, tracer=tracer)
+    assert not tracer.load_on
+
+
+def test_silence_and_endings_take_what_came_with_the_request() -> None:
+    assert steps(always("silence=3s"), READ, READ) == [Lose(3.0)]
+    assert steps(always("half-open"), READ, READ) == [Ending.HALF_OPEN]
+    assert steps(always("hangup"), READ, READ)[-1] is Ending.HANG_UP
+    port = FaultyPort(standing_still(), always("silence=3s"))
+    half = READ.encode()[:-4]
+    assert list(port.feed(READ.encode() + half)) == [Lose(3.0)]
+    assert port.pending == 0
+
+
+def test_a_late_reply_holds_up_the_next_request_which_is_then_answered_afresh() -> None:
+    tracer = standing_still()
+    port = FaultyPort(tracer, always("late=2.5s", "drip=5ms"))
+    taking = iter(port.feed(READ.encode() * 2))
+    assert next(taking) == Wait(2.5)
+    assert len(tracer.requests) == 1
+    for _ in range(36 + 35):
+        assert next(taking)
+    assert len(tracer.requests) == 1
+    assert next(taking) == Wait(2.5)
+    assert len(tracer.requests) == 2
+
+
+def test_a_stalled_controller_acts_after_the_wait() -> None:
+    tracer = standing_still()
+    taking = iter(FaultyPort(tracer, always("stall=1s")).feed(READ.encode()))
+    assert next(taking) == Wait(1.0)
+    assert not tracer.requests
+    assert frames(sent(taking))
+
+
+def test_a_torn_frame_has_the_data_of_the_reply_before() -> None:
+    tracer = standing_still()
+    port = FaultyPort(tracer, always("tear"))
+    before = tracer.realtime().to_bytes()
+    list(port.feed(READ.encode()))
+    tracer.load_watts = 7.0
+    torn, good = port.feed(READ.encode())
+    assert isinstance(torn, bytes)
+    assert isinstance(good, bytes)
+    assert (torn[9:-3], torn[:9], torn[-3:]) == (before, good[:9], good[-3:])
+    assert [frame.data for frame in frames(torn + good)] == [tracer.realtime().to_bytes()]
+
+
+def test_a_torn_frame_is_made_where_there_was_none_before() -> None:
+    for request in (READ, ON):
+        for seed in range(100):
+            torn, good = steps(always("tear", seed=seed), request)
+            assert isinstance(torn, bytes)
+            assert isinstance(good, bytes)
+            assert torn[-3:] == good[-3:]
+            assert torn != good
+            assert frames(torn) == []
+            # No more than the first value differs.
+            assert torn[11:] == good[11:]
+    with pytest.raises(ValueError, match="without data cannot be torn"):
+        damage.tear(Frame(0, 0xAD, b""), None, Random(0))
+
+
+@given(st.integers(0, 40), st.integers(0, 1 << 32))
+def test_garbage_completes_no_frame(size: int, seed: int) -> None:
+    random = Random(seed)
+    for junk in (damage.garbage(size * 40, random), damage.stray(random)):
+        reply = standing_still().answer(READ)
+        assert reply is not None
+        for keep in range(1, len(reply)):
+            assert frames(reply[:keep] + junk) == []
+
+
+def test_a_request_behind_half_a_one_is_answered_on_a_quiet_line() -> None:
+    port = FaultyPort(standing_still(), always("double"))
+    assert list(port.feed(b"\xeb\x90\xeb\x90\xeb\x90\x16\xa0\xc8" + READ.encode())) == []
+    assert port.pending
+    assert len(frames(sent(port.flush()))) == 2
+
+
+def test_other_ids_are_never_the_controllers_own() -> None:
+    port = FaultyPort(standing_still(), always("id"))
+    ids = {frame.controller_id for frame in frames(sent(port.feed(READ.encode() * 500)))}
+    assert 0 not in ids
+    assert len(ids) > 200
+
+
+def test_a_drip_waits_between_bytes() -> None:
+    taken = steps(always("drip=5ms"), READ)
+    assert taken[1::2] == [Wait(0.005)] * 35
+    assert {len(step) for step in taken[::2] if isinstance(step, bytes)} == {1}
+
+
+def test_a_flood_is_as_large_as_asked_for_and_comes_in_pieces() -> None:
+    taken = steps(always("flood=9000B"), READ)
+    assert [len(step) for step in taken if isinstance(step, bytes)] == [4096, 4096, 808, 36]
+    assert b"\x7f" not in sent(taken[:3])
+
+
+def test_of_two_faults_of_a_kind_the_first_counts() -> None:
+    faults = Faults("late=1s@100%", "late=2s@100%")
+    assert steps(faults, READ)[0] == Wait(1.0)
+    assert faults.injected == {"late": 1}
+
+
+def test_a_client_is_greeted() -> None:
+    assert steps(always("banner=hello", "refuse")) == [b"hello\r\n", Ending.HANG_UP]
+    assert steps(Faults("banner")) == [b"ready\r\n"]
+
+
+# On real wires: what comes through is what a twin of the port says, byte for byte
+
+
+def serve(wire: str, tmp_path: Path, faults: Faults) -> AbstractAsyncContextManager[str]:
+    if wire == "tcp":
+        return serve_tcp(standing_still(), faults=faults)
+    if wire == "unix":
+        return serve_unix(standing_still(), path=tmp_path / "tracer", faults=faults)
+    return serve_pty(standing_still(), faults=faults)
+
+
+SHORT = ("late=1ms", "stall=1ms", "double", "flip", "cut", "tear", "stray", "id", "foreign", "drip=0ms", "flood=64KiB")
+
+
+@pytest.mark.parametrize("wire", ["tcp", "unix", "pty", "in-process"])
+@pytest.mark.parametrize("specs", [*((kind,) for kind in SHORT), SHORT], ids=[*SHORT, "all"])
+async def test_a_fault_on_a_reply_happens(wire: str, specs: tuple[str, ...], tmp_path: Path) -> None:
+    faults, twin = always(*specs), always(*specs)
+    requests = [READ, OFF, READ]
+    expected = sent(steps(twin, *requests))
+    stream = b"".join(request.encode() for request in requests)
+    if wire == "in-process":
+        transport, recorder = await open_in_process(Recorder, standing_still(), faults=faults)
+        for request in requests:
+            transport.write(request.encode())
+        while (received := b"".join(recorder.calls[1:])) != expected:
+            assert expected.startswith(received)
+            recorder.called.clear()
+            await recorder.called.wait()
+        transport.close()
+        await turn()
+    elif wire == "pty":
+        async with serve(wire, tmp_path, faults) as url:
+            client = Terminal(url)
+            client.write(stream)
+            assert await client.read(len(expected)) == expected
+            client.close()
+    else:
+        async with serve(wire, tmp_path, faults) as url:
+            reader, writer = await connect(url)
+            writer.write(stream)
+            writer.write_eof()
+            assert await reader.read() == expected
+            await close(writer)
+    assert faults.injected == twin.injected
+    assert set(faults.injected) == {spec.partition("=")[0] for spec in EVERYTHING}
+
+
+@pytest.mark.parametrize("wire", ["tcp", "unix", "pty"])
+@pytest.mark.parametrize("kind", ["drop", "silence=1ms"])
+async def test_a_lost_request_is_answered_when_it_is_repeated(wire: str, kind: str, tmp_path: Path) -> None:
+    seed = next(
+        seed
+        for seed in range(100)
+        if [len(sent(one)) for one in feed_singly(Faults(f"{kind}@50%", seed=seed), 3)] == [0, 0, 36]
+    )
+    faults = Faults(f"{kind}@50%", seed=seed)
+    name = kind.partition("=")[0]
+    async with serve(wire, tmp_path, faults) as url:
+        if wire == "pty":
+            client = Terminal(url)
+            await until_injected(faults, name, 2, lambda: client.write(READ.encode()))
+            assert await client.read(36) == standing_still().answer(READ)
+            client.close()
+        else:
+            reader, writer = await connect(url)
+            await until_injected(faults, name, 2, lambda: writer.write(READ.encode()))
+            assert await reader.readexactly(36) == standing_still().answer(READ)
+            await close(writer)
+
+
+def feed_singly(faults: Faults, count: int) -> list[list[Step]]:
+    port = FaultyPort(standing_still(), faults)
+    return [list(port.feed(READ.encode())) for _ in range(count)]
+
+
+async def until_injected(faults: Faults, kind: str, count: int, write: Any) -> None:
+    """Ask again and again, until *count* requests were lost and one more has been sent."""
+    while faults.injected[kind] < count:
+        write()
+        await asyncio.sleep(0.002)
+    write()
+
+
+@pytest.mark.parametrize("kind", ["drop", "silence=3600s", "half-open"])
+async def test_a_client_that_gets_no_answer_may_go(kind: str) -> None:
+    faults = always(kind)
+    async with serve_tcp(standing_still(), faults=faults) as url:
+        reader, writer = await connect(url)
+        writer.write(READ.encode() * 3)
+        writer.write_eof()
+        assert await reader.read() == b""
+        await close(writer)
+    assert set(faults.injected) == {kind.partition("=")[0]}
+
+
+async def test_a_half_open_connection_swallows_more_than_its_buffers_hold() -> None:
+    faults = always("half-open")
+    async with serve_tcp(standing_still(), faults=faults) as url:
+        reader, writer = await connect(url)
+        for _ in range(100):
+            writer.write(READ.encode() * 5000)
+            await writer.drain()
+        writer.write_eof()
+        assert await reader.read() == b""
+        await close(writer)
+    assert faults.injected == {"half-open": 1}
+
+
+async def test_connections_are_greeted_hung_up_and_refused() -> None:
+    async with serve_tcp(standing_still(), faults=always("banner=hello")) as url:
+        reader, writer = await connect(url)
+        writer.write(READ.encode())
+        assert await reader.readline() == b"hello\r\n"
+        assert await reader.readexactly(36) == standing_still().answer(READ)
+        await close(writer)
+    async with serve_tcp(standing_still(), faults=always("banner", "refuse")) as url:
+        reader, writer = await connect(url)
+        assert await reader.read() == b"ready\r\n"
+        await close(writer)
+    faults, twin = always("hangup"), always("hangup")
+    async with serve_tcp(standing_still(), faults=faults) as url:
+        for _ in range(3):
+            reader, writer = await connect(url)
+            writer.write(READ.encode())
+            part = await reader.read()
+            assert 0 < len(part) < 36
+            assert part == sent(steps(twin, READ))
+            await close(writer)
+    assert faults.injected == {"hangup": 3}
+
+
+@pytest.mark.parametrize("kind", ["banner", "refuse", "hangup", "half-open"])
+async def test_a_serial_line_has_no_connection_faults(kind: str) -> None:
+    with pytest.raises(ValueError, match=f"no {kind}: serve TCP"):
+        async with serve_pty(faults=Faults("drop", kind)):
+            pass
+
+
+async def test_paced_replies_have_faults_too() -> None:
+    faults = always("stray", "double")
+    async with serve_tcp(standing_still(), baud_pacing=True, faults=faults) as url:
+        reader, writer = await connect(url)
+        writer.write(READ.encode())
+        writer.write_eof()
+        assert len(frames(await reader.read())) == 2
+        await close(writer)
+
+
+# In the same process
+
+
+async def test_in_process_a_connection_is_greeted_and_hung_up() -> None:
+    _, recorder = await open_in_process(Recorder, standing_still(), faults=always("banner=hello", "refuse"))
+    await turn()
+    assert recorder.calls == ["made", b"hello\r\n", ("lost", None)]
+    transport, recorder = await open_in_process(Recorder, standing_still(), faults=always("hangup"))
+    transport.write(READ.encode() * 2)
+    transport.write(READ.encode())
+    await turn()
+    assert recorder.calls == ["made", sent(steps(always("hangup"), READ)), ("lost", None)]
+
+
+async def test_in_process_a_half_open_connection_stays_until_it_is_closed() -> None:
+    tracer = standing_still()
+    transport, recorder = await open_in_process(Recorder, tracer, faults=always("half-open"))
+    transport.write(READ.encode() + READ.encode()[:9])
+    transport.write(READ.encode())
+    await turn()
+    assert recorder.calls == ["made"]
+    assert not tracer.requests
+    transport.close()
+    await turn()
+    assert recorder.calls == ["made", ("lost", None)]
+
+
+async def test_in_process_what_is_written_while_the_controller_waits_is_answered_after_it() -> None:
+    tracer = standing_still()
+    transport, recorder = await open_in_process(Recorder, tracer, faults=always("late=1ms"))
+    for chunk in (READ.encode(), READ.encode()[:9], READ.encode()[9:]):
+        transport.write(chunk)
+    assert len(tracer.requests) == 1
+    while len(recorder.calls) < 3:
+        recorder.called.clear()
+        await recorder.called.wait()
+    assert len(tracer.requests) == 2
+    transport.write(READ.encode())
+    transport.close()
+    await turn()
+    assert recorder.calls[-1] == ("lost", None)
+
+
+async def test_in_process_what_is_written_in_a_silence_is_lost() -> None:
+    tracer, faults = standing_still(), always("silence=1ms")
+    transport, recorder = await open_in_process(Recorder, tracer, faults=faults)
+    transport.write(READ.encode())
+    transport.write(READ.encode())
+    assert faults.injected == {"silence": 1}
+    while faults.injected["silence"] < 2:
+        await asyncio.sleep(0)
+        transport.write(READ.encode())
+    assert not tracer.requests
+    assert recorder.calls == ["made"]
+    transport.close()
+    await turn()
+
+
+# The client
+
+
+class Stamping(SimulatedTracer):
+    """Puts a running number into each reading that it gives, and notes the loop's time of it."""
+
+    def __init__(self) -> None:
+        super().__init__(time_scale=0.0)
+        self.given: list[float] = []
+
+    def realtime(self) -> RealtimeData:
+        self.given.append(asyncio.get_running_loop().time())
+        high, low = divmod(len(self.given) - 1, 1000)
+        return super().realtime()._replace(battery_voltage=high / 100, pv_voltage=low / 100)
+
+    def given_at(self, reading: RealtimeData) -> float:
+        return self.given[round(reading.battery_voltage * 100) * 1000 + round(reading.pv_voltage * 100)]
+
+
+SHORTER = {
+    "late": "late=120ms",
+    "drip": "drip=1ms",
+    "flood": "flood=2KiB",
+    "stall": "stall=80ms",
+    "silence": "silence=200ms",
+}
+EVERYTHING = [SHORTER.get(kind, kind) for kind in FAULT_KINDS]
+
+
+async def test_a_client_gets_no_reading_that_is_damaged_or_older_than_it_says(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL, "tracer_async")
+    tracer, faults = Stamping(), Faults(*(f"{spec}@5%" for spec in EVERYTHING), seed=13)
+    good = failed = 0
+
+    async def read_on(client: TracerClient) -> None:
+        nonlocal good, failed
+        for _ in range(8):
+            try:
+                reading = await client.read()
+            except TracerError:
+                failed += 1
+                continue
+            assert reading.data is not None
+            assert client._last is not None
+            since, _ = client._last
+            given = tracer.given_at(reading.data)
+            assert given >= since
+            good += 1
+
+    async with serve_tcp(tracer, faults=faults) as url, asyncio.TaskGroup() as clients:
+        for _ in range(40):
+            clients.create_task(read_with(url, read_on))
+    assert good + failed == 40 * 8
+    assert good > 200
+    assert set(faults.injected) == {spec.partition("=")[0] for spec in specs}
+
+
+async def read_with(url: str, read_on: Any) -> None:
+    options: dict[str, Any] = {"timeout": 0.05, "fence": 0.05, "retries": 2, "backoff": (0.005, 0.02)}
+    async with TracerClient(url, start_offline=True, **options) as client:
+        await read_on(client)
