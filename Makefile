@@ -4,10 +4,11 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := tracer_async tests examples
+SOURCES := tracer_async tests examples benchmarks fuzz
+FUZZ_SECONDS ?= 60
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all lint format clean
+.PHONY: demo test test-all lint format fuzz mutants soak hostile clean
 
 demo: $(VENV)/demo  ## watch a simulated controller; ends by itself when its output is not a terminal
 	@if [ -t 1 ]; then $(BIN)/tracer-async watch sim:; else $(BIN)/tracer-async watch sim: --count 5; fi
@@ -37,6 +38,23 @@ test-all:  ## run the tests on each Python from 3.11 on that is found here
 		else echo "== Python $$version is not on this machine"; fi; \
 	done; test $$found -gt 0
 
+fuzz: $(VENV)/dev  ## hunt with atheris, FUZZ_SECONDS for each target
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(PIP_INSTALL) 'atheris>=3' \
+		|| { echo "atheris has wheels for Python 3.11 to 3.13 on Linux and macOS only" >&2; exit 1; }
+	for target in decoder link; do \
+		$(BIN)/python -m fuzz $$target -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 || exit 1; done
+
+mutants: $(VENV)/dev  ## mutation testing of the protocol, some ten minutes; what is left is in docs/reliability.md
+	@$(BIN)/python -c 'import mutmut' 2>/dev/null || $(PIP_INSTALL) 'mutmut>=3.8,<4'
+	$(BIN)/mutmut run --max-children 1
+	@$(BIN)/mutmut results
+
+soak: $(VENV)/dev  ## a million exchanges on bad lines, some six minutes
+	$(BIN)/python -m benchmarks.soak
+
+hostile: $(VENV)/dev  ## garbage at full speed, a minute of each kind
+	$(BIN)/python -m benchmarks.hostile
+
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "tracer_async needs Python 3.11 or later, and none is on the PATH" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
@@ -50,4 +68,4 @@ $(VENV)/dev: $(VENV)/bin/python pyproject.toml
 	@touch $@ $(VENV)/demo
 
 clean:
-	rm -rf .venv .venv-* dist build .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-* dist build mutants .cache .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -107,6 +107,12 @@ def test_the_format_is_found_out(head: bytes, expected: CaptureFormat) -> None:
     assert guess_format(head) is expected
 
 
+def test_a_byte_order_mark_belongs_to_text_alone() -> None:
+    mark = b"\xef\xbb\xbf"
+    assert [captured.size for captured in read(mark + REPLY)] == [len(mark), len(REPLY)]
+    assert [captured.size for captured in read(mark + REPLY.hex().encode())] == [len(REPLY)]
+
+
 @pytest.mark.parametrize(
     "data",
     [b"", b" \n", b"\x89PNG\r\n\x1a\n" * 500, b"plain text", b"eb90", b"[1, 2]", b'{"hex": "eb90"}', bytes(5_000_000)],

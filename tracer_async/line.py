@@ -443,6 +443,7 @@ class Line:
         return None
 
     def _take_all(self) -> list[Request]:
+        self._exchange.give_up(self._loop.time())
         requests = [*([self._flight] if self._flight else []), *self._urgent, *self._queue]
         self._flight = None
         self._urgent.clear()

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from tests.cli.conftest import Command, Start
-from tracer_async.protocol import START_UP, BatteryType, ControlSettings, Frame, LoadMode
+from tests.cli.conftest import Command, Start, environment
+from tracer_async.capture import decode_capture
+from tracer_async.cli.export import progress
+from tracer_async.protocol import START_UP, BatteryType, ControlSettings, Frame, LoadMode, RealtimeData
 
 CAPTURES = Path(__file__).parents[3] / "shared" / "captures"
 TORN = bytes.fromhex("eb90eb90eb9000a018d204d30400000e005304a5050100001f00000000330a0000995b7f")
@@ -134,7 +143,7 @@ def test_what_stands_before_a_broken_line_is_decoded_and_summed_up(command: Comm
 def test_a_format_can_be_forced(command: Command, tmp_path: Path) -> None:
     capture = file_of(tmp_path, REPLY.hex().encode())
     assert command("decode", capture).code == 0
-    assert command("decode", capture, "--format", "binary").code == 8
+    assert command("decode", capture, "--input-format", "binary").code == 8
 
 
 def test_control_characters_of_a_capture_do_not_reach_the_terminal(command: Command, tmp_path: Path) -> None:
@@ -150,3 +159,228 @@ def test_a_reader_that_has_had_enough_is_no_error(start: Start, tmp_path: Path) 
     assert process.stderr is not None
     assert process.stderr.read() == ""
     assert process.wait() == 0
+
+
+def rows_of(capture: bytes) -> list[dict[str, Any]]:
+    """The rows of a table of readings, as they should be, made by the streaming decoder's own types."""
+    readings = decode_capture(capture).readings
+    frames = [RealtimeData.from_bytes(capture[offset + 9 : offset + 33]) for offset in readings["offset"].tolist()]
+    return [
+        {"offset": offset, "sender": None, **data._asdict(), "reserved": data.reserved.hex()}
+        for offset, data in zip(readings["offset"].tolist(), frames, strict=True)
+    ]
+
+
+def typed(row: dict[str, str]) -> dict[str, Any]:
+    return {
+        name: text or None
+        if name in ("sender", "reserved")
+        else text == "true"
+        if text in ("true", "false")
+        else json.loads(text)
+        for name, text in row.items()
+    }
+
+
+def table_of(path: Path) -> list[dict[str, Any]]:
+    """Read a table back, each value as rows_of has it."""
+    match path.suffix:
+        case ".csv":
+            return [typed(row) for row in csv.DictReader(io.StringIO(path.read_text("utf-8")))]
+        case ".json":
+            return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        case ".npz":
+            with np.load(path) as archive:
+                arrays = dict(archive)
+            names = [name or None for name in arrays.pop("senders").tolist()]
+            columns = {name: array.tolist() for name, array in arrays.items()}
+            columns["sender"] = [names[index] for index in columns["sender"]]
+            columns["reserved"] = [bytes(reserved).hex() for reserved in columns["reserved"]]
+        case _:
+            parquet = pytest.importorskip("pyarrow.parquet")
+            columns = parquet.read_table(path).to_pydict()
+            columns["reserved"] = [reserved.hex() for reserved in columns["reserved"]]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+FORMATS = ["csv", "json", "npz", "parquet"]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_table_of_the_readings(command: Command, tmp_path: Path, form: str) -> None:
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+    capture = b"\xff" + Frame(0x16, 0xA0, b"").encode() + (REPLY + TORN) * 3 + Frame(0, 0xA0, b"12").encode() + REPLY
+    table = tmp_path / f"table.{form}"
+    code, out, err = command("decode", file_of(tmp_path, capture), "--format", form, "-o", str(table))
+    assert (code, out) == (0, "")
+    assert err == (
+        "4 readings in 6 frames, 3 damaged (108 bytes), 1 byte of noise, 12 start-up bytes: "
+        f"{len(capture)} bytes in all\n"
+    )
+    assert table_of(table) == rows_of(capture)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_table_names_the_senders(command: Command, tmp_path: Path, form: str) -> None:
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+    request = Frame(1, 0xA0, b"\3").encode(start_up=False)
+    bursts = [("display", request), ("controller", REPLY[:9]), ("display", request), ("controller", REPLY[9:] + REPLY)]
+    capture = "\n".join(json.dumps({"from": sender, "hex": data.hex()}) for sender, data in bursts)
+    table = tmp_path / f"table.{form}"
+    assert command("decode", file_of(tmp_path, capture.encode()), "--format", form, "--output", str(table)).code == 0
+    assert table_of(table) == [row | {"sender": "controller"} for row in rows_of(REPLY * 2)]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_table_of_many_chunks(command: Command, tmp_path: Path, form: str) -> None:
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+    count = 140_000 if form in ("npz", "parquet") else 10_000
+    table = tmp_path / f"table.{form}"
+    capture = file_of(tmp_path, REPLY * count)
+    assert command("decode", capture, "--format", form, "-o", str(table)).code == 0
+    if form == "npz":
+        with np.load(table) as archive:
+            assert (np.diff(archive["offset"]) == len(REPLY)).all()
+            assert archive["reserved"].shape == (count, 4)
+            assert (archive["charge_current"] == 3.74).sum() == count
+    elif form == "parquet":
+        from pyarrow import parquet
+
+        file = parquet.ParquetFile(table)
+        assert file.metadata.num_row_groups == 2
+        assert file.read(["offset"])["offset"].to_pylist() == list(range(0, count * len(REPLY), len(REPLY)))
+    else:
+        assert [row["offset"] for row in table_of(table)] == list(range(0, count * len(REPLY), len(REPLY)))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_table_goes_down_a_pipe(tmp_path: Path, form: str) -> None:
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+    done = subprocess.run(
+        [sys.executable, "-m", "tracer_async", "decode", "-", "--format", form],
+        input=REPLY * 3,
+        capture_output=True,
+        env=environment(),
+        check=True,
+    )
+    table = tmp_path / f"table.{form}"
+    table.write_bytes(done.stdout)
+    assert table_of(table) == rows_of(REPLY * 3)
+    assert done.stderr.startswith(b"3 readings in 3 frames, no damage")
+
+
+def test_rows_of_a_running_sniff_come_as_they_are_read() -> None:
+    arguments = [sys.executable, "-m", "tracer_async", "decode", "-", "--format", "csv"]
+    with subprocess.Popen(
+        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment()
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        # The first bytes tell the format, so it waits for some.
+        process.stdin.write(REPLY * 8)
+        process.stdin.flush()
+        assert process.stdout.readline().startswith(b"offset,sender,battery_voltage,")
+        assert process.stdout.readline().startswith(b"0,,12.44,34.08,")
+        process.stdin.close()
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_what_stands_before_a_broken_line_is_in_the_table(command: Command, tmp_path: Path, form: str) -> None:
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+    capture = file_of(tmp_path, json.dumps({"hex": REPLY.hex()}).encode() + b'\n{"hex": "eb')
+    table = tmp_path / f"table.{form}"
+    code, out, err = command("decode", capture, "--format", form, "-o", str(table))
+    assert (code, out) == (8, "")
+    assert "line 2" in err
+    assert table_of(table) == rows_of(REPLY)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_file_that_is_there_is_kept_when_there_is_nothing_to_write(
+    command: Command, tmp_path: Path, form: str
+) -> None:
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+    table = tmp_path / "table"
+    table.write_text("old")
+    assert command("decode", file_of(tmp_path, b"\xff" * 99), "--format", form, "-o", str(table)).code == 8
+    assert table.read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_table_may_go_to_what_is_no_file(command: Command, tmp_path: Path) -> None:
+    assert command("decode", file_of(tmp_path, REPLY), "--format", "csv", "-o", os.devnull).code == 0
+    assert Path(os.devnull).is_char_device()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-o", "table"], "needs --format"),
+        (["--json", "--format", "csv"], "--format json"),
+        (["--format", "xlsx"], "'xlsx' is not one of"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(
+    command: Command, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    code, out, err = command("decode", file_of(tmp_path, REPLY), *arguments)
+    assert (code, out) == (2, "")
+    assert words in err
+
+
+@pytest.mark.parametrize("form", ["npz", "parquet"])
+def test_a_terminal_gets_no_binary_table(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    code, _, err = command("decode", file_of(tmp_path, REPLY), "--format", form)
+    assert code == 2
+    assert "needs --output" in err
+
+
+@pytest.mark.parametrize(("missing", "form", "extra"), [("pyarrow", "parquet", "parquet"), ("numpy", "npz", "bulk")])
+def test_a_missing_extra_is_one_sentence(tmp_path: Path, missing: str, form: str, extra: str) -> None:
+    table = tmp_path / "table"
+    arguments = ["", "decode", file_of(tmp_path, REPLY), "--format", form, "-o", str(table)]
+    program = f"import sys; sys.modules[{missing!r}] = None; sys.argv = {arguments!r}; import tracer_async.__main__"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment(), check=False
+    )
+    assert (done.returncode, done.stdout) == (9, "")
+    assert f"pip install 'tracer-async[{extra}]'" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not table.exists()
+
+
+def test_text_needs_no_numpy(tmp_path: Path) -> None:
+    arguments = ["", "decode", file_of(tmp_path, REPLY), "--format", "csv"]
+    program = f"import sys; sys.modules['numpy'] = None; sys.argv = {arguments!r}; import tracer_async.__main__"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment(), check=True)
+    assert done.stdout.count(b"\n") == 2
+
+
+def test_a_long_file_shows_its_progress_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "capture"
+    path.write_bytes(bytes(5 << 20))
+    shown = io.StringIO()
+    monkeypatch.setattr(shown, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr", shown)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    with path.open("rb") as file:
+        with progress(file, quiet=True) as followed:
+            assert followed is file
+        with progress(file, quiet=False) as followed:
+            assert len(followed.read(1 << 20)) == 1 << 20
+            assert followed is not file
+        assert not file.closed
+    assert "Decoding" in shown.getvalue()
+    path.write_bytes(REPLY)
+    with path.open("rb") as file, progress(file, quiet=False) as followed:
+        assert followed is file

@@ -205,12 +205,33 @@ def test_a_line_that_has_shown_a_reply_too_many_is_given_a_pause_behind_each_ans
     assert exchange.is_free(1.0 + WARY)
 
 
+def test_a_line_that_has_doubled_an_answer_is_given_a_pause_too() -> None:
+    exchange = Exchange(FENCE)
+    exchange.start(A0, 1.0, TIMEOUT)
+    assert exchange.receive(A0, 1.1) is Match.ANSWER
+    assert exchange.is_free(1.1)
+    assert exchange.receive(A0, 1.2) is Match.UNASKED
+    exchange.start(A0, 2.0, TIMEOUT)
+    assert exchange.receive(A0, 2.1) is Match.ANSWER
+    assert not exchange.is_free(2.1 + ECHO - 0.01)
+
+
 def test_an_answer_to_another_command_settles_what_was_owed() -> None:
     exchange = given_up(AA)
     exchange.start(A0, 3.0, TIMEOUT)
     assert exchange.receive(A0, 3.1) is Match.ANSWER
     assert exchange.since == 3.0
     assert not exchange.owes(AA, 3.1)
+
+
+def test_a_late_reply_settles_its_request_and_those_before_and_none_behind() -> None:
+    exchange = Exchange(0.0)
+    for command, at in ((AA, 0.0), (A0, 1.0), (A0, 2.0)):
+        exchange.start(command, at, TIMEOUT)
+        exchange.give_up(at + 1.0)
+    assert exchange.receive(A0, 3.0) is Match.LATE
+    assert not exchange.owes(AA, 3.0 + ECHO)
+    assert exchange.owes(A0, 3.0 + ECHO)
 
 
 def test_beyond_the_horizon_nothing_is_owed() -> None:
@@ -230,6 +251,16 @@ def test_a_line_that_never_answers_does_not_fill_the_memory() -> None:
     assert len(exchange._owed) < 100
 
 
+def test_the_last_64_requests_without_a_reply_are_remembered() -> None:
+    exchange = Exchange(0.0)
+    for number in range(1000):
+        exchange.start(A0, number / 1000, TIMEOUT)
+        exchange.give_up(number / 1000)
+    exchange.start(A0, 2.0, TIMEOUT)
+    assert exchange.receive(A0, 2.1) is Match.ANSWER
+    assert exchange.since == (1000 - 64) / 1000
+
+
 def test_giving_up_with_nothing_in_flight_owes_nothing() -> None:
     exchange = Exchange(FENCE)
     exchange.give_up(1.0)
@@ -240,3 +271,23 @@ def test_giving_up_with_nothing_in_flight_owes_nothing() -> None:
 def test_a_fence_is_not_negative(fence: float) -> None:
     with pytest.raises(ValueError, match="fence"):
         Exchange(fence)
+
+
+def test_with_another_still_owed_a_late_reply_is_followed_by_a_pause() -> None:
+    exchange = Exchange(0.0)
+    for at in (0.0, 1.0):
+        exchange.start(A0, at, TIMEOUT)
+        exchange.give_up(at + 1.0)
+    assert exchange.receive(A0, 2.5) is Match.LATE
+    assert not exchange.is_free(2.5 + ECHO - 0.01)
+    assert exchange.is_free(2.5 + ECHO)
+
+
+def test_a_request_given_up_right_behind_a_reply_is_followed_by_a_pause_without_a_fence() -> None:
+    exchange = Exchange(0.0)
+    exchange.start(A0, 0.0, TIMEOUT)
+    assert exchange.receive(A0, 0.1) is Match.ANSWER
+    exchange.start(A0, 0.1, TIMEOUT)
+    exchange.give_up(0.2)
+    assert not exchange.is_free(0.1 + ECHO - 0.01)
+    assert exchange.is_free(0.1 + ECHO)

@@ -1,17 +1,23 @@
-"""``tracer-async decode``: what a capture holds, event by event, and a summary."""
+"""``tracer-async decode``: what a capture holds, event by event or as a table of readings, and a summary."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import click
 
 from tracer_async.capture import CapturedEvent, CaptureFormat, read_capture
+from tracer_async.cli.export import TableFormat, export, progress, size_of
 from tracer_async.cli.formats import FLAGS, to_mapping
 from tracer_async.cli.options import verbose_option
+from tracer_async.cli.tally import Tally, counted
 from tracer_async.errors import CaptureError
 from tracer_async.protocol import (
     START_UP,
@@ -42,15 +48,30 @@ class Meaning(NamedTuple):
     epilog="To watch a line: cat /dev/ttyUSB1 | tracer-async decode -",
 )
 @click.argument("file", type=click.File("rb"), metavar="FILE|-")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON lines; the last one is the summary.")
+@click.option("--json", "as_json", is_flag=True, help="List the events as JSON lines; the last one is the summary.")
 @click.option(
     "--format",
-    "capture_format",
+    "table_format",
+    type=click.Choice([form.value for form in TableFormat]),
+    help="Write the readings as a table, instead of a list of events.",
+)
+@click.option(
+    "-o",
+    "--output",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the table to FILE, not to standard output. A file that is there is replaced when the new one is whole.",
+)
+@click.option(
+    "--input-format",
     type=click.Choice([form.value for form in CaptureFormat]),
-    help="What the file is written in, instead of finding it out.",
+    help="What the capture is written in, instead of finding it out.",
 )
 @verbose_option
-def decode(file: BinaryIO, as_json: bool, capture_format: str | None) -> None:
+def decode(
+    file: BinaryIO, as_json: bool, table_format: str | None, path: Path | None, input_format: str | None
+) -> None:
     """Decode a capture: frames with their meaning, damaged frames and noise with their offsets, and a summary.
 
     \b
@@ -60,20 +81,58 @@ def decode(file: BinaryIO, as_json: bool, capture_format: str | None) -> None:
       jsonl    a line for each burst: {"from": "controller", "hex": "eb90..."}
 
     Offsets are bytes, in a jsonl capture bytes of that sender. Damage is listed, and is no error.
+
+    With --format, the readings alone are written, and a summary of the rest goes to standard error.
+
+    \b
+    A table is one of
+      csv      a header, and a row for each reading
+      json     a JSON object a line for each reading
+      npz      NumPy arrays, one a column; needs the extra "bulk"
+      parquet  for pandas, Polars, DuckDB; needs the extra "parquet"
+
+    Its columns are the offset, the sender if the capture names it, and all of a reading: volts, amperes, degrees
+    Celsius, flags, and the four reserved bytes. Of several senders, npz and Parquet hold one after the other, chunk
+    by chunk. The files may be of any size: what is in memory is a few chunks.
     """  # noqa: D301  # click's mark, not an escape sequence of this text
+    form = CaptureFormat(input_format) if input_format else None
+    if table_format is None:
+        if path is not None:
+            raise click.UsageError("--output needs --format.")
+        with progress(file, quiet=sys.stdout.isatty()) as followed, _naming(file):
+            _list(followed, form, as_json=as_json)
+        return
+    table = TableFormat(table_format)
+    if as_json:
+        raise click.UsageError("--json lists events; the readings as JSON lines are --format json.")
+    if path is None and not table.is_text and sys.stdout.isatty():
+        raise click.UsageError(f"--format {table} needs --output FILE, for standard output is a terminal.")
+    with progress(file, quiet=path is None and sys.stdout.isatty()) as followed, _naming(file):
+        export(followed, form, table, path, live=size_of(file) is None)
+
+
+@contextmanager
+def _naming(file: BinaryIO) -> Iterator[None]:
+    try:
+        yield
+    except CaptureError as error:
+        raise CaptureError(f"{file.name}: {error}") from error
+
+
+def _list(file: BinaryIO, form: CaptureFormat | None, *, as_json: bool) -> None:
     show = _show_json if as_json else _show
     kinds: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     try:
-        for captured in _told_apart(read_capture(file, CaptureFormat(capture_format) if capture_format else None)):
+        for captured in _told_apart(read_capture(file, form)):
             meaning = meaning_of(captured)
             kinds[meaning.kind] += 1
             sizes[meaning.kind] += captured.size
             show(captured, meaning)
-    except CaptureError as error:
+    except CaptureError:
         if kinds:
             _summarize(kinds, sizes, as_json=as_json)
-        raise CaptureError(f"{file.name}: {error}") from error
+        raise
     _summarize(kinds, sizes, as_json=as_json)
 
 
@@ -101,7 +160,7 @@ def meaning_of(captured: CapturedEvent) -> Meaning:
                 return Meaning("start-up", _hex(raw), {"raw": raw.hex()})
             # A bridge's banner is easier to read as text.
             text = repr(raw[:48].decode("ascii")) if raw.isascii() and raw.decode("ascii").strip().isprintable() else ""
-            return Meaning("noise", f"{_count(len(raw), 'byte')}: {text or _hex(raw)}", {"raw": raw.hex()})
+            return Meaning("noise", f"{counted(len(raw), 'byte')}: {text or _hex(raw)}", {"raw": raw.hex()})
 
 
 def _meaning_of_frame(frame: Frame, sender: str) -> Meaning:
@@ -174,21 +233,21 @@ def _show_json(captured: CapturedEvent, meaning: Meaning) -> None:
 def _summarize(kinds: Counter[str], sizes: Counter[str], *, as_json: bool) -> None:
     others = ("damaged", "noise", "start-up")
     frames = {kind: count for kind, count in kinds.items() if kind not in others}
+    tally = Tally(
+        frames=sum(frames.values()),
+        damaged=kinds["damaged"],
+        damaged_bytes=sizes["damaged"],
+        noise_bytes=sizes["noise"],
+        start_up_bytes=sizes["start-up"],
+        bytes=sizes.total(),
+    )
     if as_json:
-        summary = {"frames": sum(frames.values()), "damaged": kinds["damaged"], "damaged_bytes": sizes["damaged"]}
-        summary |= {"noise_bytes": sizes["noise"], "start_up_bytes": sizes["start-up"], "bytes": sizes.total()}
+        summary = {key: value for key, value in asdict(tally).items() if key != "readings"}
         click.echo(json.dumps({"kind": "summary", **summary, "frames_by_kind": frames}))
         return
-    damage = f"{kinds['damaged']} damaged ({_count(sizes['damaged'], 'byte')})" if kinds["damaged"] else "no damage"
-    noise = f"{_count(sizes['noise'], 'byte')} of noise" if sizes["noise"] else "no noise"
-    start_up = f", {_count(sizes['start-up'], 'start-up byte')}" if sizes["start-up"] else ""
-    click.echo(f"{_count(sum(frames.values()), 'frame')}, {damage}, {noise}{start_up}: {sizes.total()} bytes in all")
+    click.echo(str(tally))
     for kind, count in sorted(frames.items()):
         click.echo(f"{count:>9}  {kind}")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _hex(raw: bytes) -> str:

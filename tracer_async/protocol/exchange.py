@@ -99,7 +99,7 @@ class Exchange:
         """Stop waiting for the request in flight, if there is one; its reply is owed from here on."""
         if self._flight is not None:
             self._owe(self._flight, now)
-            self.free_at = now + self._fence
+            self.free_at = max(now + self._fence, self._echo.forget)
             self._flight = self.deadline = None
 
     def receive(self, command: int, now: float) -> Match:
@@ -117,19 +117,19 @@ class Exchange:
                 self._wary_until = now + WARY
                 return Match.UNASKED
             self._echo = _Owed(command, older.at, now + ECHO)
-            if not self._owed:
-                self.free_at = self._pause(now)
+            pause = self._pause(now)
+            self.free_at = max(self.free_at, pause) if self._owed else pause
             return Match.LATE
-        older = self._oldest(command) if doubled else self._settle(command)
+        older = self._settle(command)
         if older is None:
             self._owed.clear()
             self.since = min(flight.at, self._echo.at) if doubled else flight.at
         else:
             # Either another one's reply, and this one's is still to come; or the other one's will never come.
             self._owe(flight, now)
-            self.since = min(older.at, self._echo.at) if doubled else older.at
+            self.since = older.at
         self._flight = self.deadline = None
-        self._echo = _Owed(command, older.at if older else flight.at, now + ECHO)
+        self._echo = _Owed(command, flight.at, now + ECHO)
         self.free_at = self._pause(now)
         return Match.ANSWER
 

@@ -14,12 +14,22 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from itertools import chain
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeVar
 
 from tracer_async.errors import CaptureError
 from tracer_async.protocol import OVERHEAD, Event, Frame, FrameDecoder, Noise
 
-__all__ = ["NOISE_PIECE", "CaptureFormat", "CapturedEvent", "guess_format", "read_capture"]
+__all__ = [
+    "NOISE_PIECE",
+    "CaptureFormat",
+    "CapturedEvent",
+    "guess_format",
+    "proved",
+    "read_bursts",
+    "read_capture",
+]
+
+T = TypeVar("T")
 
 NOISE_PIECE = 4096
 """The most bytes of one noise event; a longer run of noise comes in pieces of this size."""
@@ -84,21 +94,31 @@ def read_capture(source: BinaryIO, capture_format: CaptureFormat | None = None) 
     CaptureError, before it yields anything, for a file that is empty, or (noise in the megabytes aside) one without
     any frame; and where a line of text is not what the format says, after it has yielded what stands before.
     """
+    return proved(_decode(read_bursts(source, capture_format)), _is_framed, _HELD_BACK)
+
+
+def read_bursts(
+    source: BinaryIO, capture_format: CaptureFormat | None = None, size: int = _CHUNK
+) -> Iterator[tuple[str, bytes]]:
+    """Return the bytes of a capture, each piece with its sender, read *size* bytes at a time.
+
+    Raises CaptureError at once for a file that is empty, or text of neither format.
+    """
     # A pipe's bytes are taken as they come, so that a running sniff can be watched.
     read: Callable[[int], bytes] = getattr(source, "read1", source.read)
     head = b""
-    while len(head) < _HEAD and (more := read(_CHUNK)):
+    while len(head) < _HEAD and (more := read(size)):
         head += more
     if not head.strip():
         raise CaptureError("no capture: it is empty")
     if capture_format is None:
         capture_format = guess_format(head)
-    chunks = chain([head.removeprefix(_BYTE_ORDER_MARK)], iter(lambda: read(_CHUNK), b""))
+    if capture_format is not CaptureFormat.BINARY:
+        head = head.removeprefix(_BYTE_ORDER_MARK)
+    chunks = chain([head], iter(lambda: read(size), b""))
     if capture_format is CaptureFormat.JSON_LINES:
-        return _proved(_decode(_from_json(_lines(chunks))))
-    return _proved(
-        _decode(("", data) for data in (_from_hex(chunks) if capture_format is CaptureFormat.HEX else chunks))
-    )
+        return _from_json(_lines(chunks))
+    return (("", data) for data in (_from_hex(chunks) if capture_format is CaptureFormat.HEX else chunks))
 
 
 class _Sender:
@@ -150,8 +170,6 @@ def _decode(bursts: Iterable[tuple[str, bytes]]) -> Iterator[CapturedEvent]:
         for name, data in bursts:
             sender = senders.get(name)
             if sender is None:
-                if len(senders) == _MOST_SENDERS:
-                    raise CaptureError(f"it has more than {_MOST_SENDERS} senders")
                 sender = senders[name] = _Sender(name)
             if last is not None and last is not sender:
                 yield from last.settle()
@@ -166,17 +184,24 @@ def _decode(bursts: Iterable[tuple[str, bytes]]) -> Iterator[CapturedEvent]:
         raise broken
 
 
-def _proved(events: Iterator[CapturedEvent]) -> Iterator[CapturedEvent]:
-    """Hold back noise at the start until a frame has shown that this is a capture."""
-    held: list[CapturedEvent] = []
-    for captured in events:
-        held.append(captured)
-        framed = not isinstance(captured.event, Noise)
-        if framed or len(held) > _HELD_BACK:
+def _is_framed(captured: CapturedEvent) -> bool:
+    return not isinstance(captured.event, Noise)
+
+
+def proved(parts: Iterator[T], is_framed: Callable[[T], bool], most: int) -> Iterator[T]:
+    """Hold back noise at the start, *most* parts of it, until a frame has shown that this is a capture.
+
+    Raises CaptureError at the end if none has.
+    """
+    held: list[T] = []
+    for part in parts:
+        held.append(part)
+        framed = is_framed(part)
+        if framed or len(held) > most:
             yield from held
             held.clear()
         if framed:
-            yield from events
+            yield from parts
             return
     raise CaptureError("no capture of an MT-5 line: there is no frame in it")
 
@@ -193,6 +218,7 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _from_json(lines: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
+    senders: set[str] = set()
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -203,6 +229,9 @@ def _from_json(lines: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
             sender = None
         if not isinstance(sender, str):
             raise CaptureError(f'line {number} is not of the form {{"from": "controller", "hex": "eb90..."}}')
+        senders.add(sender)
+        if len(senders) > _MOST_SENDERS:
+            raise CaptureError(f"it has more than {_MOST_SENDERS} senders")
         yield sender, data
 
 

@@ -1,0 +1,33 @@
+"""Run a target with atheris: ``python -m fuzz decoder|link [libFuzzer's options, or files to replay]``.
+
+What it finds worth keeping goes on from run to run in ``.cache/fuzz/<target>``; an input that breaks an invariant is
+written beside that folder, and is replayed by naming the file.
+"""
+
+import sys
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["tracer_async"]):  # what is imported earlier, by anyone, is not instrumented
+    from fuzz import fuzz_decoder, fuzz_link
+    from fuzz.make_corpus import SEEDS, write_corpus
+
+TARGETS = {"decoder": fuzz_decoder.check, "link": fuzz_link.check}
+CACHE = Path(".cache", "fuzz")
+
+
+def main(arguments: list[str]) -> None:
+    """Fuzz until libFuzzer's options say stop, or replay files."""
+    name, *options = arguments[1:] or [""]
+    if name not in TARGETS:
+        sys.exit(f"usage: python -m fuzz {'|'.join(TARGETS)} [-max_total_time=60 and the like, or files to replay]")
+    if all(option.startswith("-") for option in options):
+        folder = CACHE / name
+        write_corpus(folder, SEEDS[name]())
+        options = [f"-artifact_prefix={CACHE}/{name}-", "-max_len=512", *options, str(folder)]
+    atheris.Setup([arguments[0], *options], TARGETS[name])
+    atheris.Fuzz()
+
+
+main(sys.argv)

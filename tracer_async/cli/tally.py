@@ -1,0 +1,56 @@
+"""How much of what a capture holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tracer_async.capture import Capture, CapturedEvent
+from tracer_async.protocol import OVERHEAD, START_UP, CorruptFrame, Frame, Noise
+
+__all__ = ["Tally", "counted"]
+
+
+@dataclass(slots=True)
+class Tally:
+    """Frames, readings among them, and the bytes that belong to no good one. Start-up bytes are none of the noise."""
+
+    frames: int = 0
+    readings: int = 0
+    damaged: int = 0
+    damaged_bytes: int = 0
+    noise_bytes: int = 0
+    start_up_bytes: int = 0
+    bytes: int = 0
+
+    def count(self, captured: CapturedEvent) -> None:
+        """Count one event; whether it is a reading is not looked at."""
+        self.bytes += captured.size
+        match captured.event:
+            case Frame():
+                self.frames += 1
+            case CorruptFrame(raw):
+                self.damaged += 1
+                self.damaged_bytes += len(raw)
+            case Noise(raw):
+                start_up = len(START_UP) if raw.endswith(START_UP) else 0
+                self.start_up_bytes += start_up
+                self.noise_bytes += len(raw) - start_up
+
+    def count_chunk(self, chunk: Capture) -> None:
+        """Count what was decoded in bulk."""
+        self.frames += len(chunk.frames)
+        self.readings += len(chunk.readings)
+        self.bytes += OVERHEAD * len(chunk.frames) + int(chunk.frames["length"].sum())
+        for captured in chunk.events():
+            self.count(captured)
+
+    def __str__(self) -> str:
+        damage = f"{self.damaged} damaged ({counted(self.damaged_bytes, 'byte')})" if self.damaged else "no damage"
+        noise = f"{counted(self.noise_bytes, 'byte')} of noise" if self.noise_bytes else "no noise"
+        start_up = f", {counted(self.start_up_bytes, 'start-up byte')}" if self.start_up_bytes else ""
+        return f"{counted(self.frames, 'frame')}, {damage}, {noise}{start_up}: {self.bytes} bytes in all"
+
+
+def counted(number: int, what: str) -> str:
+    """Return *number* with its noun, in the plural where it takes one."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
