@@ -101,7 +101,10 @@ class Request:
     @property
     def wanted(self) -> bool:
         """Whether a caller still waits for it."""
-        return any(not waiter.done() for waiter in self.waiters)
+        for waiter in self.waiters:  # noqa: SIM110  # asked for every request sent: `any` takes twice as long
+            if not waiter.done():
+                return True
+        return False
 
 
 class Line:
@@ -315,10 +318,10 @@ class Line:
 
     def _pump(self, now: float) -> None:
         """Send the next request, if the line is free for one."""
-        link = self.link
-        if self._flight is not None or link is None:
-            return
         queue = self._urgent or self._queue
+        link = self.link
+        if not queue or self._flight is not None or link is None:
+            return
         while queue and not queue[0].wanted:
             del queue[0]
             queue = self._urgent or self._queue
@@ -437,9 +440,12 @@ class Line:
 
     def _equal(self, command: Command[Any]) -> Request | None:
         """Return a request for the same that has not been answered yet."""
-        for request in (self._flight, *self._urgent, *self._queue):
-            if request is not None and request.command == command:
-                return request
+        if self._flight is not None and self._flight.command == command:
+            return self._flight
+        for queue in (self._urgent, self._queue):
+            for request in queue:
+                if request.command == command:
+                    return request
         return None
 
     def _take_all(self) -> list[Request]:

@@ -90,7 +90,7 @@ class Exchange:
 
     def start(self, command: int, now: float, timeout: float) -> None:
         """Note that a request is sent. Raises RuntimeError unless `is_free`."""
-        if not self.is_free(now):
+        if self._flight is not None or now < self.free_at:
             raise RuntimeError("a request is in flight, or a reply is owed")
         self._flight = _Sent(command, now)
         self.deadline = now + timeout
@@ -104,7 +104,8 @@ class Exchange:
 
     def receive(self, command: int, now: float) -> Match:
         """Say what a good frame with this command is; for an answer, set `since`."""
-        self._forget(now)
+        if self._owed:
+            self._forget(now)
         doubled = self._echoes(command, now)
         flight = self._flight
         if flight is None or flight.command != command:
@@ -120,7 +121,7 @@ class Exchange:
             pause = self._pause(now)
             self.free_at = max(self.free_at, pause) if self._owed else pause
             return Match.LATE
-        older = self._settle(command)
+        older = self._settle(command) if self._owed else None
         if older is None:
             self._owed.clear()
             self.since = min(flight.at, self._echo.at) if doubled else flight.at
