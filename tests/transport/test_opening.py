@@ -248,9 +248,7 @@ async def test_tls_with_a_certificate_that_nobody_vouches_for(bridge: str) -> No
     ],
     indirect=["bridge"],
 )
-async def test_tls_with_a_certificate_for_another_host_or_time(
-    bridge: str, words: str, authority: trustme.CA
-) -> None:
+async def test_tls_with_a_certificate_for_another_host_or_time(bridge: str, words: str, authority: trustme.CA) -> None:
     context = ssl.create_default_context()
     authority.configure_trust(context)
     await fails(bridge, TlsError, words, ssl_context=context)
