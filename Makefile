@@ -8,7 +8,7 @@ SOURCES := tracer_async tests examples benchmarks fuzz
 FUZZ_SECONDS ?= 60
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all lint format fuzz mutants soak hostile clean
+.PHONY: demo test test-all lint format bench fuzz mutants soak hostile clean
 
 demo: $(VENV)/demo  ## watch a simulated controller; ends by itself when its output is not a terminal
 	@if [ -t 1 ]; then $(BIN)/tracer-async watch sim:; else $(BIN)/tracer-async watch sim: --count 5; fi
@@ -48,6 +48,20 @@ mutants: $(VENV)/dev  ## mutation testing of the protocol, some ten minutes; wha
 	@$(BIN)/python -c 'import mutmut' 2>/dev/null || $(PIP_INSTALL) 'mutmut>=3.8,<4'
 	$(BIN)/mutmut run --max-children 1
 	@$(BIN)/mutmut results
+
+bench: .venv-bench/ready  ## measure everything into docs/performance.md; QUICK=1 within two minutes
+	.venv-bench/bin/python -m benchmarks $(if $(QUICK),--quick)
+
+.venv-bench/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@if ! .venv-bench/bin/python -c 'import tmodbus' 2>/dev/null; then \
+		for python in python3.13 python3.12; do \
+			$$python -c '' 2>/dev/null || continue; \
+			$$python -m venv .venv-bench-newer && .venv-bench-newer/bin/python -m pip install --quiet \
+				--disable-pip-version-check --editable '.[bench]' && break; \
+		done; fi; true
+	@touch $@
 
 soak: $(VENV)/dev  ## a million exchanges on bad lines, some six minutes
 	$(BIN)/python -m benchmarks.soak

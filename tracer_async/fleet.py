@@ -66,6 +66,7 @@ class Fleet:
         self._added = 0
         self._due: list[tuple[float, int, _Member]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._readings: asyncio.Queue[FleetReading | None] = asyncio.Queue()
         self._closed = False
 
@@ -147,9 +148,10 @@ class Fleet:
             return
         when = math.ceil(self._due[0][0] / _SLOT) * _SLOT
         if self._timer is not None:
-            if self._timer.when() <= when:
+            if self._timer_at <= when:
                 return
             self._timer.cancel()
+        self._timer_at = when
         self._timer = asyncio.get_running_loop().call_at(when, self._wake)
 
     def _wake(self) -> None:

@@ -131,6 +131,7 @@ class Line:
         "_timeouts",
         "_timeouts_in_a_row",
         "_timer",
+        "_timer_at",
         "_unasked",
         "_urgent",
         "_wires",
@@ -156,6 +157,7 @@ class Line:
         self._queue: list[Request] = []
         self._wires: dict[tuple[int, bytes], bytes] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._heard = self._held_since = 0.0
         self._timeouts_in_a_row = 0
         self._requests = self._answers = self._timeouts = self._late = self._unasked = self._links = 0
@@ -351,11 +353,12 @@ class Line:
         link.write(request.wire)
 
     def _wake_at(self, when: float) -> None:
-        timer = self._timer
-        if timer is not None:
-            if timer.when() <= when:
+        if self._timer is not None:
+            if self._timer_at <= when:
                 return
-            timer.cancel()
+            self._timer.cancel()
+        # Kept here, because not every event loop's timers tell when they are due.
+        self._timer_at = when
         self._timer = self._loop.call_at(when, self._wake)
 
     def _wake(self) -> None:

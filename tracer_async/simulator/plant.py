@@ -154,7 +154,9 @@ class Plant:
         # A tripped protection moves everything once more; so does a change made from outside, in no time at all.
         if self._trip(points) or not seconds:
             self._flow(light, points, 0)
-            self._trip(points)
+            # A battery that recovers only while nothing is drawn trips once more: then the load stays off.
+            if self._trip(points):
+                self._flow(light, points, 0)
 
     def _flow(self, light: float, points: SetPoints, seconds: int) -> None:
         charger, battery = self.charger, self.battery

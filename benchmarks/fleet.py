@@ -1,0 +1,417 @@
+"""A fleet: N controllers over TCP, each asked once a second, from one process; they answer in another one.
+
+``--contender NAME --loop LOOP --port PORT --size N --interval SECONDS SECONDS`` measures one of them in this process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import math
+import os
+import resource
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.measure import (
+    Effort,
+    Spread,
+    child,
+    end,
+    has,
+    heard,
+    interleaved,
+    pin,
+    python_with,
+    ratios,
+    run_loop,
+    say,
+    settle_malloc,
+    tell,
+    why_without,
+)
+from benchmarks.page import Row, Table, Target, main
+from benchmarks.replies import REGISTERS, REQUEST
+from tracer_async import Fleet, TracerClient
+
+COMMAND = "python -m benchmarks.fleet"
+
+PROJECT = "tracer_async.Fleet"
+WHEEL = "raw: a 5 ms timer wheel over bare Protocols"
+
+# A number of controllers, all behind one port, each polled every so many seconds for as long as the block lasts.
+Contender = Callable[[int, int, float], AbstractAsyncContextManager[None]]
+
+
+class _Bare(asyncio.Protocol):
+    """Takes whatever comes, and does not look at it."""
+
+    def data_received(self, data: bytes) -> None:
+        pass
+
+
+@asynccontextmanager
+async def _wheel(port: int, size: int, interval: float) -> AsyncIterator[None]:
+    loop = asyncio.get_running_loop()
+    slot = 0.005
+    slots: list[list[asyncio.Transport]] = [[] for _ in range(round(interval / slot))]
+
+    async def connect(number: int) -> None:
+        transport, _ = await loop.create_connection(_Bare, "127.0.0.1", port)
+        slots[number * len(slots) // size].append(transport)
+
+    await _all_of(connect(number) for number in range(size))
+    begun = loop.time()
+    turn = 0
+    timer: asyncio.TimerHandle | None = None
+
+    def go() -> None:
+        nonlocal turn, timer
+        for transport in slots[turn % len(slots)]:
+            transport.write(REQUEST)
+        turn += 1
+        timer = loop.call_at(begun + turn * slot, go)
+
+    go()
+    yield
+    if timer is not None:
+        timer.cancel()
+    for transports in slots:
+        for transport in transports:
+            transport.abort()
+
+
+@asynccontextmanager
+async def _tasks(
+    size: int, interval: float, connect: Callable[[AsyncExitStack], Awaitable[Callable[[], Awaitable[object]]]]
+) -> AsyncIterator[None]:
+    """Give each controller a task that asks, and sleeps until its next tick."""
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as stack:
+        asks: list[Callable[[], Awaitable[object]]] = []
+
+        async def join() -> None:
+            asks.append(await connect(stack))
+
+        await _all_of(join() for _ in range(size))
+        begun = loop.time()
+
+        async def keep_asking(number: int) -> None:
+            start = begun + number * interval / size
+            tick = 0
+            while True:
+                await asyncio.sleep(start + tick * interval - loop.time())
+                await asks[number]()
+                tick = max(tick + 1, math.ceil((loop.time() - start) / interval))
+
+        tasks = [asyncio.create_task(keep_asking(number)) for number in range(size)]
+        yield
+        await _cancel(tasks)
+
+
+@asynccontextmanager
+async def _pollers(port: int, size: int, interval: float) -> AsyncIterator[None]:
+    """A task per controller with ``TracerClient.poll``."""
+    async with AsyncExitStack() as stack:
+        tracers: list[TracerClient] = []
+
+        async def join() -> None:
+            tracers.append(await stack.enter_async_context(TracerClient(f"tcp://127.0.0.1:{port}")))
+
+        await _all_of(join() for _ in range(size))
+
+        async def keep_polling(number: int) -> None:
+            await asyncio.sleep(number * interval / size)
+            async for reading in tracers[number].poll(interval):
+                assert reading.ok, reading
+
+        tasks = [asyncio.create_task(keep_polling(number)) for number in range(size)]
+        yield
+        await _cancel(tasks)
+
+
+@asynccontextmanager
+async def _fleet(port: int, size: int, interval: float) -> AsyncIterator[None]:
+    async with Fleet() as fleet:
+        for number in range(size):
+            fleet.add(f"tcp://127.0.0.1:{port}", interval=interval, name=str(number))
+        heard_of: set[str] = set()
+        complete = asyncio.Event()
+
+        async def keep_reading() -> None:
+            async for name, reading in fleet:
+                if not complete.is_set() and reading.ok:
+                    heard_of.add(name)
+                    if len(heard_of) == size:
+                        complete.set()
+
+        task = asyncio.create_task(keep_reading())
+        await complete.wait()
+        yield
+        await _cancel([task])
+
+
+async def _pymodbus_client(port: int, stack: AsyncExitStack) -> Callable[[], Awaitable[object]]:
+    from pymodbus.client import AsyncModbusTcpClient
+
+    client = AsyncModbusTcpClient("127.0.0.1", port=port)
+    assert await client.connect()
+    stack.callback(client.close)
+    return partial(client.read_holding_registers, 0, count=REGISTERS)
+
+
+async def _tmodbus_client(port: int, stack: AsyncExitStack) -> Callable[[], Awaitable[object]]:
+    from tmodbus import create_async_tcp_client  # type: ignore[import-not-found,unused-ignore]  # needs Python 3.12
+
+    client = create_async_tcp_client("127.0.0.1", port, unit_id=1)
+    await stack.enter_async_context(client)
+    return partial(client.read_holding_registers, 0, REGISTERS)
+
+
+def _pymodbus(port: int, size: int, interval: float) -> AbstractAsyncContextManager[None]:
+    return _tasks(size, interval, partial(_pymodbus_client, port))
+
+
+def _tmodbus(port: int, size: int, interval: float) -> AbstractAsyncContextManager[None]:
+    return _tasks(size, interval, partial(_tmodbus_client, port))
+
+
+async def _all_of(joining: Iterable[Awaitable[None]], at_a_time: int = 50) -> None:
+    gate = asyncio.Semaphore(at_a_time)
+
+    async def one(each: Awaitable[None]) -> None:
+        async with gate:
+            await each
+
+    await asyncio.gather(*map(one, joining))
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    with suppress(asyncio.CancelledError):
+        await asyncio.gather(*tasks)
+
+
+CONTENDERS: dict[str, tuple[Contender, str]] = {
+    WHEEL: (_wheel, "tracer_async"),
+    PROJECT: (_fleet, "tracer_async"),
+    "a task each, TracerClient.poll": (_pollers, "tracer_async"),
+    "a task each, pymodbus": (_pymodbus, "pymodbus"),
+    "a task each, tmodbus": (_tmodbus, "tmodbus"),
+}
+"""With the package that each needs."""
+
+
+class Case(NamedTuple):
+    """A contender, and what it runs on."""
+
+    name: str
+    loop: str
+    size: int
+    python: str
+
+
+class Seen(NamedTuple):
+    """What a fleet did, in one process."""
+
+    cpu: float
+    """The share of a core that its process took."""
+    memory: float
+    """Bytes that its memory grew by, a controller."""
+    polls: int
+    """How many requests reached the responder."""
+    missed: int
+    """How many should have, and did not."""
+    late_p50: float
+    """Seconds that a request came after its tick: the median."""
+    late_p99: float
+    seconds: float
+
+    @property
+    def cost(self) -> float:
+        """Microseconds of CPU a poll."""
+        return 1e6 * self.cpu * self.seconds / max(1, self.polls)
+
+
+def _resident() -> int:
+    """Return how many bytes of memory this process takes."""
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # the most that it ever took: Linux knows better
+
+
+async def _measure(name: str, port: int, size: int, interval: float, seconds: float) -> None:
+    settle_malloc()
+    before = _resident()
+    async with CONTENDERS[name][0](port, size, interval):
+        await asyncio.sleep(1.5 * interval)  # each has been asked once, and those who met at the start have parted
+        say("begin")
+        used, begun = time.process_time(), time.perf_counter()
+        await asyncio.sleep(seconds)
+        share = (time.process_time() - used) / (time.perf_counter() - begun)
+        say([share, (_resident() - before) / size])
+        # The parent ends this process: to leave thousands of connections in good order is not what is measured.
+        await asyncio.sleep(60)
+
+
+def measured(case: Case, interval: float, seconds: float) -> Seen:
+    """Measure one fleet in a fresh process, on a core of its own, against a fresh responder on another."""
+    responder = child("responder", "lean", 1)
+    try:
+        port = heard(responder)
+        what = ("--contender", case.name, "--loop", case.loop, "--port", port, "--size", case.size)
+        arguments = (*what, "--interval", interval, seconds)
+        fleet = child("fleet", *arguments, python=case.python)
+        try:
+            heard(fleet)
+            tell(responder, "note")
+            time.sleep(seconds)
+            tell(responder, [interval, seconds])
+            counted = heard(responder)
+            cpu, memory = heard(fleet)
+        finally:
+            end(fleet)
+    finally:
+        end(responder)
+    missed = counted["missed"] + max(0, case.size - counted["connections"]) * int(seconds / interval)
+    return Seen(cpu, memory, counted["polls"], missed, counted["late_p50"], counted["late_p99"], seconds)
+
+
+def _sizes(effort: Effort) -> list[tuple[str, int]]:
+    """Return the loops and the numbers of controllers, as far as open files go."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = hard if hard != resource.RLIM_INFINITY else 1 << 20
+    if soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))  # children inherit it
+    wanted = effort.pick(
+        [(loop, size) for size in (100, 1000, 5000) for loop in ("asyncio", "uvloop")] + [("uvloop", 10_000)],
+        [("asyncio", 1000)],
+        [("asyncio", 3)],
+    )
+    return [(loop, size) for loop, size in wanted if size + 100 < most and (loop == "asyncio" or has(loop))]
+
+
+def run(effort: Effort) -> Row:
+    """Measure all of them."""
+    interval = effort.pick(1.0, 1.0, 0.1)
+    seconds = effort.pick(6.0, 2.0, 0.3)
+    repeats = effort.pick(3, 1, 1)
+    results: dict[Case, list[Seen]] = {}
+    notes = [] if has("uvloop") else [f"uvloop: {why_without('uvloop')}."]
+    for loop, size in _sizes(effort):
+        cases = []
+        names = effort.pick(tuple(CONTENDERS), tuple(CONTENDERS), (WHEEL, PROJECT))
+        for name in names:
+            python = python_with(CONTENDERS[name][1])
+            if (name, loop) == ("a task each, tmodbus", "uvloop"):
+                continue  # it refuses uvloop's transports
+            if python is not None:
+                cases.append(Case(name, loop, size, python))
+            elif (note := f"{name}: {why_without(CONTENDERS[name][1])}.") not in notes:
+                notes.append(note)
+        results |= interleaved(
+            {case: partial(measured, case, interval, seconds) for case in cases}, repeats if size >= 5000 else 1
+        )
+    return Row(
+        "Fleet",
+        COMMAND,
+        f"N controllers over loopback TCP, each asked every {interval:g} s, for {seconds:g} s after all of them have "
+        "answered once; the fleet's process has one core to itself, and the responder another. CPU is the fleet's "
+        "process time, memory the growth of its resident size a connection. The responder notes when requests come: "
+        "that is the same clock for all. A tick without a request is missed; lateness is counted from the most "
+        "punctual request of its connection, so it holds the responder's own queue.",
+        _targets(results),
+        [_table(results)],
+        notes,
+    )
+
+
+def _table(results: dict[Case, list[Seen]]) -> Table:
+    rows = []
+    for case, seen in results.items():
+        rows.append(
+            (
+                case.name if case.python == sys.executable else f"{case.name} (newer Python)",
+                case.loop,
+                f"{case.size:,}",
+                Spread.of(100 * each.cpu for each in seen).text("{:.1f}"),
+                Spread.of(each.cost for each in seen).text("{:.0f}"),
+                Spread.of(each.memory / 1000 for each in seen).text("{:.1f}"),
+                f"{sum(each.missed for each in seen):,}",
+                Spread.of(1e3 * each.late_p50 for each in seen).text("{:.1f}"),
+                Spread.of(1e3 * each.late_p99 for each in seen).text("{:.1f}"),
+            )
+        )
+    columns = ("fleet", "loop", "N", "CPU, % of a core", "µs a poll", "kB a connection", "ticks missed", "late p50, ms",
+               "late p99, ms")  # fmt: skip
+    return Table("", columns, rows)
+
+
+def _targets(results: dict[Case, list[Seen]]) -> list[Target]:
+    ours = [case for case in results if case.name == PROJECT]
+    on_asyncio = [case for case in ours if case.loop == "asyncio"]
+    large = max(on_asyncio, key=lambda case: case.size)
+    seen = results[large]
+    at = f"N = {large.size:,} on asyncio"
+    pymodbus = results.get(large._replace(name="a task each, pymodbus"))
+    share = ratios([each.cpu for each in seen], [each.cpu for each in pymodbus]) if pymodbus else None
+    memory = Spread.of(each.memory / 1000 for each in seen)
+    missed = sum(each.missed for each in seen)
+    late = Spread.of(1e3 * each.late_p99 for each in seen)
+    targets = [
+        Target(
+            f"CPU, {at}",
+            "at most 0.4 of pymodbus's",
+            share.text("{:.2f}") if share else "",
+            share.median <= 0.4 if share else None,
+        ),
+        Target(f"memory, {at}", "at most 8 kB a controller", f"{memory.text('{:.1f}')} kB", memory.median <= 8),
+        Target(f"ticks missed, {at}", "none", f"{missed:,}", missed == 0),
+        Target(f"late at p99, {at}", "under 50 ms", f"{late.text('{:.1f}')} ms", late.median < 50),
+    ]
+    largest = [case for case in ours if case.size >= 10_000]
+    missed = sum(each.missed for case in largest for each in results[case])
+    targets.append(
+        Target(
+            "ticks missed, N = 10,000 on uvloop",
+            "none",
+            f"{missed:,}" if largest else "",
+            missed == 0 if largest else None,
+        )
+    )
+    costs = {
+        case.size: Spread.of(each.cost for each in results[case]).median for case in on_asyncio if case.size >= 1000
+    }
+    text = ", ".join(f"{cost:.0f} µs at {size:,}" for size, cost in costs.items())
+    # Twice as many polls a turn of the loop cost less each, and worse caches cost more: 1.25 is "does not grow".
+    grown = costs[max(costs)] / costs[min(costs)] <= 1.25 if len(costs) > 1 else None
+    targets.append(Target("cost a poll on asyncio", "not growing with N", text, grown))
+    return targets
+
+
+def _command_line() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--contender", required=True)
+    parser.add_argument("--loop", default="asyncio")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--size", type=int, required=True)
+    parser.add_argument("--interval", type=float, default=1.0)
+    parser.add_argument("seconds", type=float)
+    options = parser.parse_args()
+    pin(0)
+    call: Callable[[], Any] = partial(
+        _measure, options.contender, options.port, options.size, options.interval, options.seconds
+    )
+    run_loop(call, options.loop)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_command_line() if "--contender" in sys.argv else main(run))
