@@ -105,7 +105,7 @@ async def test_a_late_reply_is_thrown_away_and_lets_the_next_request_go(peer: Pe
 
 async def test_each_answer_is_its_own_requests_when_all_come_late(peer: Peer) -> None:
     """The fault that other libraries never recover from: one late reply, and each caller gets the answer before his."""
-    async with client(peer, fence=30.0) as tracer:
+    async with client(peer, timeout=0.3, fence=30.0) as tracer:
         frames = tracer.frames()
         for number in range(5):
             with pytest.raises(ResponseTimeoutError):

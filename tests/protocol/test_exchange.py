@@ -291,3 +291,12 @@ def test_a_request_given_up_right_behind_a_reply_is_followed_by_a_pause_without_
     exchange.give_up(0.2)
     assert not exchange.is_free(0.1 + ECHO - 0.01)
     assert exchange.is_free(0.1 + ECHO)
+
+
+def test_a_late_reply_leaves_the_fence_of_another_that_is_still_owed() -> None:
+    exchange = given_up()
+    exchange.start(A0, 3.0, TIMEOUT)
+    exchange.give_up(4.0)
+    assert exchange.receive(A0, 4.1) is Match.LATE
+    assert not exchange.is_free(4.0 + FENCE - 0.01)
+    assert exchange.is_free(4.0 + FENCE)

@@ -324,7 +324,7 @@ def test_a_week_of_readings_is_sane(
         clock.now += 10_000.0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     capacity=st.floats(5.0, 2000.0),
     panel_watts=st.floats(0.0, 2000.0),
