@@ -290,7 +290,7 @@ def check_sanity(tracer: SimulatedTracer, *, nominal_pv: float) -> None:
     assert 0.0 <= tracer.state_of_charge <= 1.0
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(
     seed=st.integers(),
     start=st.floats(0.0, 23.99),
