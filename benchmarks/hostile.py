@@ -96,7 +96,7 @@ def main() -> int:
             f"{kind:<32} {received / 1e6:>8.1f} {received / seconds / 1e6:>8.2f} {stall * 1000:>11.1f} ms "
             f"{grown / 1e6:>12.2f} MB"
         )
-        bad |= grown > 2_000_000
+        bad |= grown > 4_000_000
     print("cores:", os.cpu_count())
     return int(bad)
 

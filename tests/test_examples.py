@@ -97,4 +97,4 @@ async def test_the_service_says_when_its_controller_is_away(monkeypatch: pytest.
     async with TestClient[web.Request, web.Application](TestServer(app)) as browser:
         response = await browser.get("/reading")
         assert response.status == 503
-        assert "no such port" in (await response.json())["error"]
+        assert "no such socket" in (await response.json())["error"]

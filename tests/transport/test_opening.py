@@ -157,7 +157,7 @@ async def test_a_value_that_a_transport_does_not_take_is_an_address_error() -> N
 
 @posix
 async def test_no_such_socket(tmp_path: Path) -> None:
-    await fails(f"unix:{tmp_path}/none", PortNotFoundError)
+    await fails(f"unix:{tmp_path}/none", PortNotFoundError, "no such socket")
 
 
 @posix

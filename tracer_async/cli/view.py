@@ -113,10 +113,15 @@ class View:
         )
         return header
 
+    @property
+    def _is_old(self) -> bool:
+        """Whether what is shown is known to be from before something went wrong."""
+        return self._failures > 0 or self._link is LinkState.DOWN
+
     def _title_of_numbers(self) -> Text:
         if self._last is None:
             return Text("waiting for the first reading")
-        if self._failures:
+        if self._is_old:
             return Text(f"old: read at {_clock(self._last.time)}", style="bold red")
         return Text("now")
 
@@ -131,7 +136,7 @@ class View:
                 grid.add_row("")
             return grid
         data = self._last.data
-        strong = "dim" if self._failures else "bold"
+        strong = "dim" if self._is_old else "bold"
         alarms = alarm_words(data)
         load = ("on", "green") if data.load_on else ("off", "")
         grid.add_row(
@@ -203,7 +208,7 @@ class View:
         ):
             text.append("\n" if index == 5 else "" if index == 0 else ", ")
             text.append(f"{number} {name}", style="yellow" if is_trouble and number else "")
-        if self._last is not None and self._last.age:
+        if self._last is not None and self._last.age and not self._is_old:
             text.append(f", at most {self._last.age * 1000:.0f} ms old")
         return text
 

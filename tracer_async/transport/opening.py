@@ -73,6 +73,8 @@ def _explain(name: str, error: Exception, timeout: float) -> TracerError:
         return LinkRefusedError(name, "refused. Is the serial bridge set up to listen there, and is the port right?")
     # On Windows, pyserial tells its causes in words.
     if code in (errno.ENOENT, errno.ENODEV, errno.ENXIO) or "FileNotFoundError" in text:
+        if name.startswith("unix:"):
+            return PortNotFoundError(name, "no such socket. Does the program that listens there run?")
         return PortNotFoundError(name, "no such port. Is the cable plugged in?")
     if code in (errno.EACCES, errno.EPERM):
         return PortPermissionError(
