@@ -22,7 +22,7 @@ from tracer_async import LinkClosedError, ReadRealtime, TracerClient
 async def polled(tracer: TracerClient) -> None:
     readings = tracer.poll(0.001)
     try:
-        for _ in range(3):
+        for _ in range(2):
             await anext(readings)
     finally:
         await readings.aclose()

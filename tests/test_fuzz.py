@@ -20,7 +20,7 @@ TARGETS = pytest.mark.parametrize(
         pytest.param(SEEDS["link"](), fuzz_link.check, id="link"),
     ],
 )
-MUTATIONS = 2500
+MUTATIONS = 1500
 
 
 def mutated(seeds: list[bytes], rng: random.Random) -> bytes:

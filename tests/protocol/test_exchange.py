@@ -114,7 +114,7 @@ class Line(RuleBasedStateMachine):
         assert (self.exchange.deadline is not None) == (self.flight is not None)
 
 
-Line.TestCase.settings = settings(max_examples=400, stateful_step_count=40, deadline=None)
+Line.TestCase.settings = settings(max_examples=250, stateful_step_count=40, deadline=None)
 TestLine = Line.TestCase
 
 

@@ -324,7 +324,7 @@ def test_a_week_of_readings_is_sane(
         clock.now += 10_000.0
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     capacity=st.floats(5.0, 2000.0),
     panel_watts=st.floats(0.0, 2000.0),
@@ -365,7 +365,7 @@ def test_the_same_seed_and_clock_give_the_same_bytes(clock: Any) -> None:
     assert differences > 40
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(cuts=st.lists(st.floats(0.0, 890.0), max_size=40))
 def test_how_often_it_is_asked_changes_nothing(cuts: list[float]) -> None:
     clock_1, clock_2 = Clock(), Clock()
