@@ -1,6 +1,7 @@
 """The exchange against a model: a controller that answers each request once, in order, as late as it likes."""
 
 from collections import deque
+from copy import copy
 from dataclasses import dataclass
 
 import pytest
@@ -300,3 +301,53 @@ def test_a_late_reply_leaves_the_fence_of_another_that_is_still_owed() -> None:
     assert exchange.receive(A0, 4.1) is Match.LATE
     assert not exchange.is_free(4.0 + FENCE - 0.01)
     assert exchange.is_free(4.0 + FENCE)
+
+
+def test_every_short_history_keeps_the_invariant() -> None:
+    """Exhaustively: all orders of up to nine requests, give-ups, replies, lost replies and pauses."""
+    histories = 0
+
+    def go_on(exchange: Exchange, now: float, flight: Asked | None, unanswered: tuple[Asked, ...], depth: int) -> None:
+        nonlocal histories
+        histories += 1
+        assert (exchange.deadline is not None) == (flight is not None)
+        if not depth:
+            return
+        if exchange.is_free(now):
+            for command in (A0, AA):
+                after, asked = fork(exchange), Asked(command, now)
+                after.start(command, now, TIMEOUT)
+                go_on(after, now, asked, (*unanswered, asked), depth - 1)
+        if flight is not None:
+            after = fork(exchange)
+            after.give_up(now)
+            go_on(after, now, None, unanswered, depth - 1)
+        if unanswered:
+            asked, *rest = unanswered
+            after = fork(exchange)
+            answered = after.receive(asked.command, now) is Match.ANSWER
+            if answered:
+                assert flight is not None
+                assert asked.command == flight.command
+                assert after.since <= asked.at
+            else:
+                assert asked is not flight
+            go_on(after, now, None if answered else flight, tuple(rest), depth - 1)
+            go_on(fork(exchange), now, flight, tuple(rest), depth - 1)
+        for seconds in (0.3, 2.0):
+            after, later = fork(exchange), now + seconds
+            overdue = after.deadline is not None and later >= after.deadline
+            if overdue:
+                after.give_up(later)
+            # What is later than the horizon is beyond the protocol's promise, and is taken never to come.
+            rest = [asked for asked in unanswered if later - asked.at < HORIZON]
+            go_on(after, later, None if overdue else flight, tuple(rest), depth - 1)
+
+    go_on(Exchange(FENCE), 100.0, None, (), 9)
+    assert histories > 100_000
+
+
+def fork(exchange: Exchange) -> Exchange:
+    after = copy(exchange)
+    after._owed = list(exchange._owed)
+    return after
