@@ -51,7 +51,7 @@ def _crc_table() -> list[int]:
 # A word at a time takes half the steps of a byte at a time. A list, because reading one is twice as fast as reading an
 # array, which has to make an int of each entry anew; it is made in a few milliseconds at import.
 _TABLE = _crc_table()
-_realtime_words = Struct(">13H").unpack_from
+_realtime_words = Struct(">14H").unpack_from
 
 
 def crc16(data: bytes) -> int:
@@ -61,8 +61,9 @@ def crc16(data: bytes) -> int:
     odd = len(data) & 1
     if odd:
         crc = table[data[0]]
-    # The reply that nearly all frames are (27 bytes: 3 of header, 24 of data) has its format compiled.
-    words = _realtime_words(data, 1) if len(data) == 27 else unpack(f">{len(data) >> 1}H", data[odd:])
+    # What is checked of the reply that nearly all frames are (29 bytes: 3 of header, 24 of data, the CRC) has its
+    # format compiled.
+    words = _realtime_words(data, 1) if len(data) == 29 else unpack(f">{len(data) >> 1}H", data[odd:])
     for word in words:
         crc = table[crc ^ word]
     return crc
