@@ -156,7 +156,7 @@ class TracerClient:
         self._opened: asyncio.Future[None] | None = None
         self._link = LinkState.CLOSED
         self._watchers: WeakSet[Subscription[LinkState]] | None = None
-        self._last: tuple[float, Reading] | None = None
+        self._last: tuple[float, RealtimeData] | None = None
 
     def __repr__(self) -> str:
         return f"<TracerClient {self.url} {self._link}>"
@@ -220,10 +220,11 @@ class TracerClient:
         it is no older. Raises ResponseTimeoutError, MalformedReplyError or a `LinkError`.
         """
         if max_age > 0 and self._last is not None:
-            since, reading = self._last
-            if asyncio.get_running_loop().time() - since <= max_age and reading.data is not None:
-                return reading.data
-        return (await self.read()).data  # type: ignore[return-value]  # where there is none, it has raised
+            since, data = self._last
+            if asyncio.get_running_loop().time() - since <= max_age:
+                return data
+        frame, request = await self._open_line.ask(_READ, share=True)
+        return self._realtime(frame, request.since)
 
     async def read(self) -> Reading:
         """As `read_realtime`, with the time of the reading and how old it may be."""
@@ -302,9 +303,13 @@ class TracerClient:
 
     def _reading(self, frame: Frame, since: float, arrived: float) -> Reading:
         """Decode a reply to A0; both times on the loop's clock."""
-        reading = Reading(time.time(), self._decode(_READ, frame), age=arrived - since)
-        self._last = since, reading
-        return reading
+        return Reading(time.time(), self._realtime(frame, since), None, arrived - since)
+
+    def _realtime(self, frame: Frame, since: float) -> RealtimeData:
+        """Decode a reply to A0 and remember it."""
+        data = self._decode(_READ, frame)
+        self._last = since, data
+        return data
 
     # Watching.
 

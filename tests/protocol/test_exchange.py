@@ -119,6 +119,25 @@ Line.TestCase.settings = settings(max_examples=250, stateful_step_count=40, dead
 TestLine = Line.TestCase
 
 
+def test_a_reply_too_many_is_followed_by_a_pause_because_it_may_come_again() -> None:
+    exchange = given_up()
+    assert exchange.receive(A0, 1.1) is Match.LATE
+    exchange.start(A0, 1.1, TIMEOUT)
+    assert exchange.receive(A0, 1.2) is Match.ANSWER  # the late one again: the request's own reply is still to come
+    assert exchange.receive(A0, 1.5) is Match.UNASKED  # here it is, and now it may come again
+    assert not exchange.is_free(1.5 + ECHO - 0.01)
+    assert exchange.is_free(1.5 + ECHO)
+
+
+def test_replies_that_nobody_asked_for_cannot_keep_the_line_shut() -> None:
+    exchange = Exchange(FENCE)
+    exchange.start(A0, 0.0, TIMEOUT)
+    assert exchange.receive(A0, 0.1) is Match.ANSWER
+    for hundredths in range(20, 1200):
+        exchange.receive(A0, hundredths / 100)
+    assert exchange.is_free(12.0)
+
+
 def given_up(command: int = A0) -> Exchange:
     exchange = Exchange(FENCE)
     exchange.start(command, 0.0, TIMEOUT)

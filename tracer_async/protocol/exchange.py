@@ -46,31 +46,46 @@ class Match(Enum):
     """No request's: a doubled reply, or one to another master on the line."""
 
 
-class _Sent(NamedTuple):
-    command: int
-    at: float
+# Looking a member up in its class takes as long as much of what else is done for an answer (Python 3.11).
+_ANSWER, _LATE, _UNASKED = Match
 
 
 class _Owed(NamedTuple):
     command: int
-    at: float
+    sent: float
     forget: float
 
 
 class Exchange:
     """One request in flight, and the replies that may still come to those before it."""
 
-    __slots__ = ("_echo", "_fence", "_flight", "_owed", "_wary_until", "deadline", "free_at", "since")
+    __slots__ = (
+        "_command",
+        "_echo_command",
+        "_echo_sent",
+        "_echo_until",
+        "_fence",
+        "_owed",
+        "_sent",
+        "_wary_until",
+        "deadline",
+        "free_at",
+        "since",
+    )
 
     def __init__(self, fence: float) -> None:
         if not fence >= 0:
             raise ValueError(f"fence must be 0 seconds or more, not {fence}")
         self._fence = fence
-        self._flight: _Sent | None = None
+        # The request in flight, and when it was sent.
+        self._command: int | None = None
+        self._sent = 0.0
         # Oldest first.
         self._owed: list[_Owed] = []
-        # The request whose reply came last.
-        self._echo = _Owed(-1, 0.0, 0.0)
+        # The request whose reply came last, when it was sent, and until when that reply could come again.
+        self._echo_command: int | None = None
+        self._echo_sent = 0.0
+        self._echo_until = 0.0
         self._wary_until = 0.0
         self.free_at = 0.0
         """Before when nothing may be sent; may lie in the past."""
@@ -86,64 +101,79 @@ class Exchange:
 
     def is_free(self, now: float) -> bool:
         """Whether a request may be sent."""
-        return self._flight is None and now >= self.free_at
+        return self._command is None and now >= self.free_at
 
     def start(self, command: int, now: float, timeout: float) -> None:
         """Note that a request is sent. Raises RuntimeError unless `is_free`."""
-        if self._flight is not None or now < self.free_at:
+        if self._command is not None or now < self.free_at:
             raise RuntimeError("a request is in flight, or a reply is owed")
-        self._flight = _Sent(command, now)
+        self._command = command
+        self._sent = now
         self.deadline = now + timeout
 
     def give_up(self, now: float) -> None:
         """Stop waiting for the request in flight, if there is one; its reply is owed from here on."""
-        if self._flight is not None:
-            self._owe(self._flight, now)
-            self.free_at = max(now + self._fence, self._echo.forget)
-            self._flight = self.deadline = None
+        if self._command is not None:
+            self._owe(self._command, now)
+            self.free_at = max(self.free_at, now + self._fence, self._echo_until)
+            self._command = self.deadline = None
 
     def receive(self, command: int, now: float) -> Match:
         """Say what a good frame with this command is; for an answer, set `since`."""
         if self._owed:
             self._forget(now)
         doubled = self._echoes(command, now)
-        flight = self._flight
-        if flight is None or flight.command != command:
+        older = None
+        if command != self._command:
             if doubled:
                 # Perhaps the same reply once more, perhaps one that is owed: nothing is settled by it.
-                self._wary_until = now + WARY
-                return Match.LATE if self._oldest(command) is not None else Match.UNASKED
+                self._one_too_many(now)
+                return _LATE if self._oldest(command) is not None else _UNASKED
             older = self._settle(command)
             if older is None:
-                self._wary_until = now + WARY
-                return Match.UNASKED
-            self._echo = _Owed(command, older.at, now + ECHO)
+                self._one_too_many(now)
+                return _UNASKED
+            self._echo(command, older.sent, now)
             pause = self._pause(now)
             self.free_at = max(self.free_at, pause) if self._owed else pause
-            return Match.LATE
-        older = self._settle(command) if self._owed else None
+            return _LATE
+        if self._owed:
+            older = self._settle(command)
         if older is None:
             self._owed.clear()
-            self.since = min(flight.at, self._echo.at) if doubled else flight.at
+            self.since = min(self._sent, self._echo_sent) if doubled else self._sent
         else:
             # Either another one's reply, and this one's is still to come; or the other one's will never come.
-            self._owe(flight, now)
-            self.since = older.at
-        self._flight = self.deadline = None
-        self._echo = _Owed(command, flight.at, now + ECHO)
+            self._owe(command, now)
+            self.since = older.sent
+        self._command = self.deadline = None
+        self._echo(command, self._sent, now)
         self.free_at = self._pause(now)
-        return Match.ANSWER
+        return _ANSWER
+
+    def _one_too_many(self, now: float) -> None:
+        self._wary_until = now + WARY
+        # It may come again. What comes later than this is no reply to any request, and must not keep the line shut.
+        if now < self._sent + HORIZON + ECHO:
+            self.free_at = max(self.free_at, now + ECHO)
 
     def _pause(self, now: float) -> float:
         """Return when the next request may go: in doubt, not before the line has been quiet behind a reply."""
         return now + ECHO if self._owed or now < self._wary_until else now
 
-    def _echoes(self, command: int, now: float) -> bool:
-        return self._echo.command == command and now < self._echo.forget
+    def _echo(self, command: int, sent: float, now: float) -> None:
+        """Note what a reply answered that has just come: it could come once more."""
+        self._echo_command = command
+        self._echo_sent = sent
+        self._echo_until = now + ECHO
 
-    def _owe(self, sent: _Sent, now: float) -> None:
+    def _echoes(self, command: int, now: float) -> bool:
+        return self._echo_command == command and now < self._echo_until
+
+    def _owe(self, command: int, now: float) -> None:
+        """Note that the request in flight is owed its reply."""
         del self._owed[: -_MOST_OWED + 1]
-        self._owed.append(_Owed(sent.command, sent.at, now + max(self._fence, HORIZON)))
+        self._owed.append(_Owed(command, self._sent, now + max(self._fence, HORIZON)))
 
     def _forget(self, now: float) -> None:
         owed = self._owed
@@ -151,7 +181,10 @@ class Exchange:
             del owed[0]
 
     def _oldest(self, command: int) -> _Owed | None:
-        return next((owed for owed in self._owed if owed.command == command), None)
+        for owed in self._owed:
+            if owed.command == command:
+                return owed
+        return None
 
     def _settle(self, command: int) -> _Owed | None:
         """Strike off the oldest request owed for *command*, with all that were owed before it."""
