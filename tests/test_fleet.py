@@ -136,7 +136,7 @@ async def test_starts_are_spread_over_the_interval() -> None:
         url = await stack.enter_async_context(serve_tcp())
         for number in range(100):
             fleet.add(url, interval=100.0, name=str(number))
-        starts = sorted(member.due for member in fleet._members.values())
+        starts = sorted(member._due for member in fleet._members.values())
         gaps = [after - before for before, after in pairwise(starts)]
         assert max(gaps) < 3.0
 

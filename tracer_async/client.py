@@ -34,6 +34,7 @@ from tracer_async.protocol import (
     RealtimeData,
     WriteSettings,
 )
+from tracer_async.schedule import CallAt
 from tracer_async.subscription import Subscription
 from tracer_async.transport.address import SerialAddress, SimAddress, parse_address
 from tracer_async.transport.link import LinkProtocol
@@ -176,13 +177,13 @@ class TracerClient:
                 await self.aclose()
                 raise
 
-    def _start(self, gate: AbstractAsyncContextManager[object] | None = None) -> None:
-        """Begin to keep the link, opening it only within *gate*, which other clients may have to pass too."""
+    def _start(self, gate: AbstractAsyncContextManager[object] | None = None, call_at: CallAt | None = None) -> None:
+        """Begin to keep the link, opening it only within *gate*, with timers by *call_at*: others may share both."""
         if self._line is not None:
             raise LinkClosedError(self.url, "a client is opened once; make a new one")
         if gate is not None:
             self._gate = gate
-        line = self._line = Line(self.url, self._options)
+        line = self._line = Line(self.url, self._options, call_at)
         self._set_link(LinkState.CONNECTING)
         self._keeper = asyncio.create_task(self._keep_link(line, self._opened), name=f"tracer_async {self.url}")
 

@@ -1,7 +1,7 @@
 """Many controllers in one event loop: one schedule for all of them, one iterator of what they say.
 
-No controller has a task that waits for its turn. Time is cut into slots of a few milliseconds, and each controller stands
-in the slot in which it is due next; an answer is turned into a reading in the callback that received it.
+No controller has a task that waits for its turn, nor a timer of the event loop: one schedule serves all of them. An
+answer is turned into a reading in the callback that received it.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from tracer_async.client import TracerClient
 from tracer_async.errors import LinkClosedError, TracerError
 from tracer_async.polling import Reading
 from tracer_async.protocol import Frame, ReadRealtime
+from tracer_async.schedule import Schedule
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["Fleet", "FleetReading"]
 
 _READ = ReadRealtime()
-
-# Seconds: all that is due within a slot is asked at its end, so a poll is this much late at most. With thousands of
-# controllers, to keep them in order one by one would cost more than a tenth of all the time they take.
-_SLOT = 0.005
 
 # The fraction of an interval by which each controller starts after the one before it: however many there are, and
 # whichever go, their ticks stay spread evenly.
@@ -65,11 +61,7 @@ class Fleet:
         self._capacity = capacity
         self._members: dict[str, _Member] = {}
         self._added = 0
-        self._due: dict[int, list[_Member]] = {}
-        # The numbers of the slots in which somebody is due, as a heap.
-        self._slots: list[int] = []
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._schedule = Schedule()
         self._readings: asyncio.Queue[FleetReading | None] = asyncio.Queue()
         self._closed = False
 
@@ -84,14 +76,11 @@ class Fleet:
     async def aclose(self) -> None:
         """Close every controller; the iteration ends behind what has been read already."""
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
         clients = [member.client for member in self._members.values()]
         self._members.clear()
-        self._due.clear()
-        self._slots.clear()
         self._readings.put_nowait(None)
         await asyncio.gather(*(client.aclose() for client in clients))
+        self._schedule.close()
 
     def add(
         self, url: str | TransportFactory, *, interval: float = 5.0, name: str | None = None, **options: Any
@@ -111,12 +100,10 @@ class Fleet:
             raise LinkClosedError(client.url, "the fleet is closed")
         if name in self._members:
             raise ValueError(f"there is a controller named {name!r} already")
-        client._start(self._gate)
+        client._start(self._gate, self._schedule.call_at)
         start = asyncio.get_running_loop().time() + self._added * _STAGGER % 1.0 * interval
-        member = self._members[name] = _Member(name, client, interval, start, self._readings)
         self._added += 1
-        self._schedule(member)
-        self._set_timer()
+        self._members[name] = _Member(name, client, interval, start, self)
         return client
 
     async def remove(self, name: str) -> None:
@@ -145,66 +132,39 @@ class Fleet:
             raise StopAsyncIteration
         return item
 
-    def _schedule(self, member: _Member) -> None:
-        """Put *member* into the slot in which it is due."""
-        slot = math.ceil(member.due / _SLOT)
-        others = self._due.get(slot)
-        if others is None:
-            self._due[slot] = [member]
-            heappush(self._slots, slot)
-        else:
-            others.append(member)
-
-    def _set_timer(self) -> None:
-        """Look again at the end of the first slot in which somebody is due."""
-        if not self._slots:
-            return
-        when = self._slots[0] * _SLOT
-        if self._timer is not None:
-            if self._timer_at <= when:
-                return
-            self._timer.cancel()
-        self._timer_at = when
-        self._timer = asyncio.get_running_loop().call_at(when, self._wake)
-
-    def _wake(self) -> None:
-        """Poll all that are due."""
-        self._timer = None
-        now = asyncio.get_running_loop().time()
-        while self._slots and self._slots[0] * _SLOT <= now:
-            for member in self._due.pop(heappop(self._slots)):
-                if not member.removed:
-                    member.poll(room=self._readings.qsize() < self._capacity)
-                    member.tick_on(now)
-                    self._schedule(member)
-        self._set_timer()
-
 
 class _Member:
     """One controller of a fleet; it waits for its own answers, in place of a future."""
 
-    __slots__ = ("_asked", "_interval", "_name", "_readings", "_skipped", "_skipped_before", "client", "due", "removed")
+    __slots__ = ("_asked", "_due", "_fleet", "_interval", "_name", "_skipped", "_skipped_before", "client", "removed")
 
-    def __init__(
-        self,
-        name: str,
-        client: TracerClient,
-        interval: float,
-        start: float,
-        readings: asyncio.Queue[FleetReading | None],
-    ) -> None:
+    def __init__(self, name: str, client: TracerClient, interval: float, start: float, fleet: Fleet) -> None:
         self._name = name
         self._interval = interval
-        self._readings = readings
+        self._fleet = fleet
         self._asked = False
         self._skipped = self._skipped_before = 0
+        self._due = start
         self.client = client
-        self.due = start
         self.removed = False
+        fleet._schedule.call_at(start, self.tick)
 
-    def poll(self, *, room: bool) -> None:
-        """Ask for a reading, unless the one before is not answered yet or there is no *room* for it."""
-        if self._asked or not room:
+    def tick(self) -> None:
+        """Ask for a reading, and move on to the first tick that is still ahead."""
+        if self.removed:
+            return
+        self._poll()
+        now = asyncio.get_running_loop().time()
+        self._due += self._interval
+        if self._due <= now:
+            missed = math.floor((now - self._due) / self._interval) + 1
+            self._skipped += missed
+            self._due += missed * self._interval
+        self._fleet._schedule.call_at(self._due, self.tick)
+
+    def _poll(self) -> None:
+        """Ask, unless the request before is not answered yet or there is no room for what it would bring."""
+        if self._asked or self._fleet._readings.qsize() >= self._fleet._capacity:
             self._skipped += 1
             return
         self._asked = True
@@ -213,14 +173,6 @@ class _Member:
             self.client._open_line.post(_READ, self, share=True)
         except LinkClosedError:  # its user has closed it
             self.removed = True
-
-    def tick_on(self, now: float) -> None:
-        """Move on to the first tick that is still ahead."""
-        self.due += self._interval
-        if self.due <= now:
-            missed = math.floor((now - self.due) / self._interval) + 1
-            self._skipped += missed
-            self.due += missed * self._interval
 
     def done(self) -> bool:
         """See `Waiter`."""
@@ -243,4 +195,6 @@ class _Member:
     def _put(self, reading: Reading) -> None:
         self._asked = False
         skipped = self._skipped_before
-        self._readings.put_nowait(FleetReading(self._name, reading._replace(skipped=skipped) if skipped else reading))
+        self._fleet._readings.put_nowait(
+            FleetReading(self._name, reading._replace(skipped=skipped) if skipped else reading)
+        )

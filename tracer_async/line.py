@@ -21,6 +21,7 @@ from tracer_async.errors import (
     TracerError,
 )
 from tracer_async.protocol import ECHO, HORIZON, Command, Event, Exchange, Frame, FrameDecoder, Match
+from tracer_async.schedule import CallAt, Timer
 from tracer_async.subscription import Subscription
 from tracer_async.transport.link import LinkProtocol
 
@@ -117,6 +118,7 @@ class Line:
     # There may be thousands of lines: without slots and with deques each would take twice the memory.
     __slots__ = (
         "_answers",
+        "_call_at",
         "_decoder",
         "_down_since",
         "_exchange",
@@ -145,8 +147,9 @@ class Line:
         "link",
     )
 
-    def __init__(self, name: str, options: LineOptions) -> None:
+    def __init__(self, name: str, options: LineOptions, call_at: CallAt | None = None) -> None:
         self._loop = asyncio.get_running_loop()
+        self._call_at = call_at or self._loop.call_at
         self._name = name
         self._options = options
         self._timeout = options.timeout
@@ -160,7 +163,7 @@ class Line:
         self._urgent: list[Request] = []
         self._queue: list[Request] = []
         self._wires: dict[tuple[int, bytes], bytes] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._timer_at = 0.0
         self._heard = self._held_since = 0.0
         self._timeouts_in_a_row = 0
@@ -364,7 +367,7 @@ class Line:
             self._timer.cancel()
         # Kept here, because not every event loop's timers tell when they are due.
         self._timer_at = when
-        self._timer = self._loop.call_at(when, self._wake)
+        self._timer = self._call_at(when, self._wake)
 
     def _wake(self) -> None:
         """Do all that has become due, and set the timer for what is next."""

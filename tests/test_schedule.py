@@ -1,0 +1,78 @@
+"""Callbacks in slots of time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tracer_async.schedule import Due, Schedule
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 0.03), st.booleans()), max_size=20))
+def test_each_is_called_once_never_early_and_unless_it_was_cancelled(wanted: list[tuple[float, bool]]) -> None:
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        schedule = Schedule()
+        called: list[tuple[int, float]] = []
+        begun = loop.time()
+        dues: list[Due] = []
+        for number, (delay, _) in enumerate(wanted):
+            dues.append(schedule.call_at(begun + delay, lambda number=number: called.append((number, loop.time()))))  # type: ignore[misc]
+        kept = {number for number, (_, cancelled) in enumerate(wanted) if not cancelled}
+        for number in set(range(len(wanted))) - kept:
+            dues[number].cancel()
+        last = loop.create_future()
+        schedule.call_at(begun + 0.031, lambda: last.set_result(None))
+        await last
+        assert sorted(number for number, _ in called) == sorted(kept)
+        for number, at in called:
+            assert at >= begun + wanted[number][0] - 1e-6
+
+    asyncio.run(run())
+
+
+async def test_an_earlier_one_does_not_wait_for_a_later_one() -> None:
+    loop = asyncio.get_running_loop()
+    schedule = Schedule()
+    schedule.call_at(loop.time() + 1000, lambda: None)
+    soon = loop.create_future()
+    schedule.call_at(loop.time(), lambda: soon.set_result(None))
+    await asyncio.wait_for(soon, 10)
+    schedule.close()
+
+
+async def test_one_that_fails_is_reported_and_keeps_none_from_being_called() -> None:
+    loop = asyncio.get_running_loop()
+    reports: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: reports.append(context))
+    schedule = Schedule()
+    done = loop.create_future()
+    now = loop.time()
+    schedule.call_at(now, lambda: 1 // 0)  # type: ignore[arg-type]
+    schedule.call_at(now, lambda: done.set_result(None))
+    await asyncio.wait_for(done, 10)
+    assert [type(report["exception"]) for report in reports] == [ZeroDivisionError]
+
+
+async def test_what_is_scheduled_by_a_callback_for_the_past_is_called_in_a_turn_of_its_own() -> None:
+    """So a callback that is always due cannot hold up the loop."""
+    schedule = Schedule()
+    turns = 0
+
+    def again() -> None:
+        nonlocal turns
+        turns += 1
+        schedule.call_at(0.0, again)
+
+    again()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert 5 <= turns <= 11
+    schedule.close()
+    before = turns
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert turns == before
