@@ -1,4 +1,4 @@
-"""All benchmarks, side by side, and the page that they are written to: ``make bench``, or ``python -m benchmarks``."""
+"""All benchmarks, side by side, and the pages that they are written to: ``make bench``, or ``python -m benchmarks``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import argparse
 import sys
 import time
 
-from benchmarks import captures, decode, fleet, hostile_bytes, importing, round_trip, serial_line
+from benchmarks import captures, decode, fleet, hostile_bytes, importing, round_trip, scaling, serial_line
 from benchmarks.measure import FULL, QUICK
-from benchmarks.page import PAGE, targets_table, write_page
+from benchmarks.page import targets_table, write_page
 
 ROWS = (decode, hostile_bytes, captures, round_trip, serial_line, fleet, importing)
 
@@ -17,7 +17,7 @@ def main() -> int:
     """Measure everything, print it and write it down."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").partition(":")[0])
     parser.add_argument("--quick", action="store_const", dest="effort", const=QUICK, help="within two minutes; noisier")
-    parser.add_argument("--no-page", action="store_true", help=f"leave docs/{PAGE.name} as it is")
+    parser.add_argument("--no-page", action="store_true", help="leave the pages in docs/ as they are")
     parser.set_defaults(effort=FULL)
     options = parser.parse_args()
     begun = time.monotonic()
@@ -31,6 +31,7 @@ def main() -> int:
     print(targets_table(rows).markdown())
     if not options.no_page:
         write_page(rows, options.effort, (time.monotonic() - begun) / 60)
+        scaling.write()
     return 0
 
 

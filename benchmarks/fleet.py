@@ -200,8 +200,8 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
 
 CONTENDERS: dict[str, tuple[Contender, str]] = {
     WHEEL: (_wheel, "tracer_async"),
-    PROJECT: (_fleet, "tracer_async"),
     "a task each, TracerClient.poll": (_pollers, "tracer_async"),
+    PROJECT: (_fleet, "tracer_async"),
     "a task each, pymodbus": (_pymodbus, "pymodbus"),
     "a task each, tmodbus": (_tmodbus, "tmodbus"),
 }
@@ -301,8 +301,8 @@ def _sizes(effort: Effort) -> list[tuple[str, int]]:
 def run(effort: Effort) -> Row:
     """Measure all of them."""
     interval = effort.pick(1.0, 1.0, 0.1)
-    seconds = effort.pick(6.0, 2.0, 0.3)
-    repeats = effort.pick(3, 1, 1)
+    seconds = effort.pick(4.0, 2.0, 0.3)
+    repeats = effort.pick(5, 1, 1)
     results: dict[Case, list[Seen]] = {}
     notes = [] if has("uvloop") else [f"uvloop: {why_without('uvloop')}."]
     for loop, size in _sizes(effort):

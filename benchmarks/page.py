@@ -128,15 +128,19 @@ def write_page(rows: Sequence[Row], effort: Effort, minutes: float, page: Path =
         "most of the repeats. Ratios are taken between neighbours in time, turn by turn."
     )
     parts = [
-        _BEGIN,
         f"Measured on {machine()} {how}",
         targets_table(rows).markdown(),
         *(row.markdown() for row in rows),
-        _END,
     ]
-    before, _, rest = page.read_text(encoding="utf-8").partition(_BEGIN)
-    after = rest.partition(_END)[2]
-    page.write_text(before + "\n\n".join(parts) + after, encoding="utf-8")
+    text = placed(page.read_text(encoding="utf-8"), _BEGIN, "\n\n".join(parts), _END)
+    page.write_text(text, encoding="utf-8")
+
+
+def placed(text: str, begin: str, content: str, end: str) -> str:
+    """Return *text* with *content* in place of what stood between two marks."""
+    before, _, rest = text.partition(begin)
+    after = rest.partition(end)[2]
+    return f"{before}{begin}\n\n{content}\n\n{end}{after}"
 
 
 def main(run: Callable[[Effort], Row], arguments: Sequence[str] | None = None) -> int:

@@ -103,15 +103,17 @@ class Lean:
     def _account(self, interval: float, seconds: float) -> dict[str, Any]:
         """Say how many ticks passed unused, and how late the requests came.
 
-        The grid of each connection's ticks is laid so that its most punctual request is on time.
+        The grid of each connection's ticks is laid so that its most punctual request is on time. A tick is missed if no
+        request came within half an interval of it.
         """
         ended = time.monotonic()
         missed = 0
         lateness: list[float] = []
         for times in self._times:
-            # A full interval may pass before the first request, and after the last.
+            # A full interval passes before the first request, or after the last, without a tick being missed, and a
+            # late request may come after the end: what is late there is not missed.
             edges = (times[0] - self._begun, ended - times[-1]) if times else (seconds,)
-            missed += sum(max(0, int(gap / interval - 0.1)) for gap in edges)
+            missed += sum(max(0, round(gap / interval - 1)) for gap in edges)
             missed += sum(max(0, round((b - a) / interval) - 1) for a, b in pairwise(times))
             offsets = [at - round((at - times[0]) / interval) * interval for at in times]
             lateness += [offset - min(offsets) for offset in offsets]

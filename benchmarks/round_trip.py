@@ -1,19 +1,21 @@
 """Round trips over loopback TCP: one request at a time, as many a second as can be; both ends on one core.
 
-``--contender NAME --loop LOOP --port PORT SECONDS`` measures one of them in this process; a responder has to run.
+``--contender NAME --loop LOOP --port PORT`` is one of them in this process: it makes round trips for as many seconds as
+each line of its input says. A responder has to run.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, closing
 from functools import partial
 from subprocess import Popen
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from benchmarks.measure import (
     FRESH,
@@ -30,6 +32,7 @@ from benchmarks.measure import (
     run_loop,
     say,
     settle_malloc,
+    tell,
     why_without,
 )
 from benchmarks.page import Row, Table, Target, main
@@ -42,20 +45,20 @@ COMMAND = "python -m benchmarks.round_trip"
 PROJECT = "tracer_async, everything on"
 RAW = "raw Protocol"
 
-TripsFor = Callable[[float], Awaitable[int]]
-"""Makes round trips for a time in seconds, and returns how many."""
+TripsFor = Callable[[float], Awaitable[tuple[int, float]]]
+"""Makes round trips for about so many seconds, and returns how many, and in how many seconds."""
 Contender = Callable[[int], AbstractAsyncContextManager[TripsFor]]
 
 
 def _asked_by(ask: Callable[[], Awaitable[object]]) -> TripsFor:
-    async def trips(seconds: float) -> int:
-        until = time.perf_counter() + seconds
+    async def trips(seconds: float) -> tuple[int, float]:
+        begun = time.perf_counter()
         done = 0
-        while time.perf_counter() < until:
+        while (taken := time.perf_counter() - begun) < seconds:
             for _ in range(20):
                 await ask()
             done += 20
-        return done
+        return done, taken
 
     return trips
 
@@ -108,15 +111,15 @@ async def _raw(protocol: type[_Raw | _RawBuffered], port: int) -> AsyncIterator[
     made = protocol()
     transport, _ = await loop.create_connection(lambda: made, "127.0.0.1", port)
 
-    async def trips(seconds: float) -> int:
-        before = made.trips
+    async def trips(seconds: float) -> tuple[int, float]:
+        begun, before = time.perf_counter(), made.trips
         made.going = True
         made.go()
         await asyncio.sleep(seconds)
         made.going = False
-        done = made.trips - before
+        done, taken = made.trips - before, time.perf_counter() - begun
         await asyncio.sleep(0.01)  # the last one is on its way
-        return done
+        return done, taken
 
     with closing(transport):
         yield trips
@@ -210,7 +213,7 @@ class Case(NamedTuple):
 
 
 class Trips(NamedTuple):
-    """What one contender did in one process."""
+    """What one contender did in one go."""
 
     rate: float
     """Round trips a second."""
@@ -218,40 +221,45 @@ class Trips(NamedTuple):
     """Microseconds of the contender's own CPU, each."""
 
 
-async def _measure(name: str, port: int, seconds: float) -> Trips:
+async def _contend(name: str, port: int) -> None:
+    """Make round trips when told to; in between, stand still, so that others have the core to themselves."""
     settle_malloc()
     async with CONTENDERS[name][0](port) as trips:
-        await trips(seconds / 5)
-        begun, used = time.perf_counter(), time.process_time()
-        done = await trips(seconds)
-        return Trips(done / (time.perf_counter() - begun), 1e6 * (time.process_time() - used) / done)
+        say("ready")
+        for line in sys.stdin:
+            used = time.process_time()
+            done, taken = await trips(json.loads(line))
+            say(Trips(done / taken, 1e6 * (time.process_time() - used) / done))
 
 
-class Bench:
-    """Keeps a responder for each loop, state and Python, and measures contenders against it, each in a new process."""
+def measured(cases: Iterable[Case], seconds: float, rounds: int) -> dict[Case, list[Trips]]:
+    """Measure all of them, each in a fresh process, in many short turns.
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._responders: dict[tuple[str, str, str], tuple[Popen[str], int]] = {}
+    The machine's speed changes by half within seconds: only neighbours in time can be compared.
+    """
+    with ExitStack() as stack:
 
-    def measure(self, case: Case) -> Trips:
-        """Measure one case once."""
-        env = FRESH if case.state == "fresh" else {}
-        key = case[1:]
-        if key not in self._responders:
-            responder = child("responder", case.loop, 0, python=case.python, env=env)
-            self._responders[key] = responder, heard(responder)
-        arguments = ("--contender", case.name, "--loop", case.loop, "--port", self._responders[key][1], self._seconds)
-        contender = child("round_trip", *arguments, python=case.python, env=env)
-        try:
+        def started(case: Case, module: str, *arguments: object) -> Popen[str]:
+            process = child(module, *arguments, python=case.python, env=FRESH if case.state == "fresh" else {})
+            stack.callback(end, process)
+            return process
+
+        ports: dict[tuple[str, str, str], int] = {}
+        contenders: dict[Case, Popen[str]] = {}
+        for case in cases:
+            if case[1:] not in ports:
+                ports[case[1:]] = heard(started(case, "responder", case.loop, 0))
+            what = ("--contender", case.name, "--loop", case.loop, "--port", ports[case[1:]])
+            contenders[case] = started(case, "round_trip", *what)
+            heard(contenders[case])
+
+        def go(contender: Popen[str]) -> Trips:
+            tell(contender, seconds)
             return Trips(*heard(contender))
-        finally:
-            end(contender)
 
-    def close(self) -> None:
-        """End the responders."""
-        for responder, _ in self._responders.values():
-            end(responder)
+        turns = {case: partial(go, contender) for case, contender in contenders.items()}
+        interleaved(turns, 1)  # to warm up
+        return interleaved(turns, rounds)
 
 
 def cases(names: Iterable[str]) -> tuple[list[Case], list[str]]:
@@ -271,50 +279,60 @@ def cases(names: Iterable[str]) -> tuple[list[Case], list[str]]:
             notes.append("tmodbus is not measured on uvloop: it checks its transport's class, and refuses uvloop's.")
         elif has("uvloop"):
             # uvloop reads into a buffer that it keeps: it has but one state.
-            found.append(Case(name, "uvloop", "settled", python))
-    return found, notes
+            found += [Case(each, "uvloop", "settled", python) for each in together]
+    return list(dict.fromkeys(found)), notes
 
 
 def run(effort: Effort) -> Row:
     """Measure all of them."""
     everybody = tuple(CONTENDERS)
     found, notes = cases(effort.pick(everybody, everybody, (RAW, PROJECT, "pymodbus", "tmodbus")))
-    bench = Bench(effort.pick(1.0, 0.25, 0.02))
-    try:
-        results = interleaved({case: partial(bench.measure, case) for case in found}, effort.pick(7, 2, 1))
-    finally:
-        bench.close()
+    sets = [measured(found, effort.pick(0.15, 0.1, 0.02), effort.pick(10, 4, 1)) for _ in range(effort.pick(7, 2, 1))]
     return Row(
         "Round trip",
         COMMAND,
         f"A request of {len(REQUEST)} bytes, a reply of {REPLY_SIZE} ({REGISTERS} registers for the Modbus clients, "
         "which is as much data), the next request; loopback TCP. The responder is a bare Protocol on the same kind of "
         "event loop in a process of its own; both are pinned to one core, so the responder's time and the kernel's are "
-        "part of the rate, and the CPU of the contender's own process stands beside it. Each repeat of each contender "
-        "is a fresh process. On asyncio both states of malloc are measured, in both processes: *fresh* and *settled*, "
-        "see [above](#two-states-of-a-process); on uvloop they do not differ. Ratios are taken on the same loop, in "
-        "the same state and on the same Python.",
-        _targets(results),
-        [_table(results)],
+        "part of the rate, and the CPU of the contender's own process stands beside it. In each repeat each contender "
+        "is a fresh process; they take short turns, and a repeat's figure is the median of its turns. On asyncio both "
+        "states of malloc are measured, in both processes: *fresh* and *settled*, see "
+        "[above](#two-states-of-a-process); on uvloop they do not differ. Ratios are taken on the same loop, in the "
+        "same state and on the same Python.",
+        _targets(sets),
+        [_table(sets)],
         notes,
     )
 
 
-def _table(results: dict[Case, list[Trips]]) -> Table:
-    rows = []
-    for case, taken in results.items():
-        rates = [trips.rate for trips in taken]
-        raw = [trips.rate for trips in results[case._replace(name=RAW)]]
-        rows.append(
-            (
-                case.name if case.python == sys.executable else f"{case.name} (newer Python)",
-                case.loop,
-                case.state,
-                Spread.of(rates).text(),
-                ratios(rates, raw).text("{:.2f}"),
-                Spread.of(trips.cpu for trips in taken).text("{:.1f}"),
-            )
+Repeats = list[dict[Case, list[Trips]]]
+
+
+def _medians(sets: Repeats, case: Case, field: str) -> Spread:
+    """Return the rate or the CPU of a contender: of each repeat its median."""
+    return Spread.of(Spread.of(getattr(trips, field) for trips in results[case]).median for results in sets)
+
+
+def _reached(sets: Repeats, case: Case, peer: Case) -> Spread:
+    """Return how many times the rate of *peer* a contender reached: turn by turn, of each repeat the median."""
+    return Spread.of(
+        ratios([trips.rate for trips in results[case]], [trips.rate for trips in results[peer]]).median
+        for results in sets
+    )
+
+
+def _table(sets: Repeats) -> Table:
+    rows = [
+        (
+            case.name if case.python == sys.executable else f"{case.name} (newer Python)",
+            case.loop,
+            case.state,
+            _medians(sets, case, "rate").text(),
+            _reached(sets, case, case._replace(name=RAW)).text("{:.2f}"),
+            _medians(sets, case, "cpu").text("{:.1f}"),
         )
+        for case in sets[0]
+    ]
     columns = ("contender", "loop", "malloc", "round trips a second", "of the raw Protocol", "µs of its CPU each")
     return Table("", columns, rows)
 
@@ -329,17 +347,16 @@ WANTED = (
 )
 
 
-def _targets(results: dict[Case, list[Trips]]) -> list[Target]:
+def _targets(sets: Repeats) -> list[Target]:
     targets = []
     for peer, loop, wanted in WANTED:
-        against = [case for case in results if case[:2] == (peer, loop)]
+        against = [case for case in sets[0] if case[:2] == (peer, loop)]
         if peer == RAW:
             against = [case for case in against if case.python == sys.executable]
         texts = []
         met: bool | None = None
         for case in against:
-            ours = [trips.rate for trips in results[case._replace(name=PROJECT)]]
-            reached = ratios(ours, [trips.rate for trips in results[case]])
+            reached = _reached(sets, case._replace(name=PROJECT), case)
             texts.append(f"{reached.text('{:.2f}')} {case.state}")
             met = reached.median >= wanted and met is not False
         targets.append(Target(f"rate on {loop} over that of {peer}", f"at least {wanted:g}", "; ".join(texts), met))
@@ -351,11 +368,9 @@ def _command_line() -> int:
     parser.add_argument("--contender", required=True)
     parser.add_argument("--loop", default="asyncio")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("seconds", type=float)
     options = parser.parse_args()
     pin(0)
-    call: Callable[[], Any] = partial(_measure, options.contender, options.port, options.seconds)
-    say(run_loop(call, options.loop))
+    run_loop(partial(_contend, options.contender, options.port), options.loop)
     return 0
 
 

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from benchmarks import decode, hostile_bytes, page, reference, replies
+from benchmarks import decode, hostile_bytes, page, reference, replies, scaling
 from benchmarks.__main__ import ROWS
 from benchmarks.measure import TINY, Spread, interleaved, percentile
 from benchmarks.page import PAGE, Row, Table, Target
@@ -108,3 +108,16 @@ def test_spreads() -> None:
     assert Spread.of([3.0, 1.0, 2.0]).text("{:.1f}") == "2.0 (1.0-3.0)"
     assert Spread.of([2.0]).text() == "2"
     assert percentile([4.0, 1.0, 3.0, 2.0], 0.5) == 3.0
+
+
+def test_the_page_on_scaling_is_reckoned_from_the_page_of_figures() -> None:
+    """The two cannot disagree; and what is reckoned can be checked by hand."""
+    performance = PAGE.read_text(encoding="utf-8")
+    assert scaling.reckoning(performance) in scaling.SCALING_PAGE.read_text(encoding="utf-8")
+    figures = [scaling.Measured("uvloop", 10_000, 45.0, 40.0, 7.0, 0, 10.0)]
+    rows = {(row[0], row[1]): row[2:6] for row in scaling.reckoned(figures).rows}
+    # 200,000 polls of 40 µs are 8 cores; half filled 16 processes, but 10,000 controllers each are 100.
+    assert rows["1,000,000", "5 s"] == ("200,000", "8.00", "100", "7.00")
+    # At ten times the cost it is the cores that decide.
+    dear = [figures[0]._replace(cost=400.0)]
+    assert [row[4] for row in scaling.reckoned(dear).rows if row[:2] == ("1,000,000", "1 s")] == ["800"]

@@ -7,7 +7,7 @@ import sys
 import click
 
 from tracer_async.cli.exit_codes import ExitCode
-from tracer_async.cli.options import URL_VARIABLE, checked_url, client_of, link_options, url_from_environment
+from tracer_async.cli.options import client_of, link_options, resolved_url
 from tracer_async.cli.running import run_async
 from tracer_async.errors import LinkLostError, ResponseTimeoutError
 from tracer_async.protocol import BatteryType, ControlSettings, Frame, LoadMode, WriteSettings
@@ -52,7 +52,7 @@ def load(ctx: click.Context, words: tuple[str, ...], timeout: float, retries: in
     *urls, state = words or ("",)
     if state not in ("on", "off") or len(urls) > 1:
         raise click.UsageError("Say which controller, and on or off: tracer-async load URL on", ctx)
-    url = _url(ctx, urls[0] if urls else "")
+    url = resolved_url(ctx, urls[0] if urls else "")
 
     async def switch() -> None:
         async with client_of(url, timeout, retries) as tracer:
@@ -63,7 +63,7 @@ def load(ctx: click.Context, words: tuple[str, ...], timeout: float, retries: in
 
 
 @click.command(short_help="Write all control settings at once.")
-@click.argument("url", required=False, envvar=URL_VARIABLE, metavar="[URL]")
+@click.argument("url", required=False, metavar="[URL]")
 @click.option(
     "--battery-type",
     type=click.Choice([kind.name.lower() for kind in BatteryType], case_sensitive=False),
@@ -127,7 +127,7 @@ def settings(
     if dry_run:
         click.echo("\n".join(_explained(values)))
         return
-    checked = _url(ctx, url or "")
+    checked = resolved_url(ctx, url or "")
     if not yes:
         _confirm(ctx, checked, values)
 
@@ -141,13 +141,6 @@ def settings(
         click.echo("settings acknowledged by the controller")
 
     run_async(write)
-
-
-def _url(ctx: click.Context, url: str) -> str:
-    url = url or url_from_environment()
-    if not url:
-        raise click.UsageError(f"Missing URL: give it, or set {URL_VARIABLE}.", ctx)
-    return checked_url(url)
 
 
 def _confirm(ctx: click.Context, url: str, values: ControlSettings) -> None:

@@ -14,10 +14,10 @@ from tracer_async.transport.address import parse_address
 
 __all__ = [
     "URL_VARIABLE",
-    "checked_url",
     "client_of",
     "format_options",
     "link_options",
+    "resolved_url",
     "url_argument",
     "verbose_option",
 ]
@@ -27,13 +27,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 URL_VARIABLE = "TRACER_URL"
 
 
-def checked_url(url: str) -> str:
-    """Return *url* in the form that the library prints. Raises AddressError, before anything else is done."""
+def resolved_url(ctx: click.Context, url: str) -> str:
+    """Return *url*, or else the environment's, in the form that the library prints.
+
+    Raises UsageError if there is neither, and AddressError, before anything else is done.
+    """
+    url = url or os.environ.get(URL_VARIABLE, "")
+    if not url:
+        raise click.UsageError(f"Missing URL: give it, or set {URL_VARIABLE}.", ctx)
     return str(parse_address(url))
 
 
 url_argument = click.argument(
-    "url", envvar=URL_VARIABLE, metavar="URL", callback=lambda _ctx, _param, url: checked_url(url)
+    "url", required=False, metavar="[URL]", callback=lambda ctx, _param, url: resolved_url(ctx, url or "")
 )
 
 
@@ -104,8 +110,3 @@ def _log(ctx: click.Context, _param: click.Parameter, verbosity: int) -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     logging.getLogger("tracer_async").setLevel(level)
     logging.getLogger().setLevel(level)
-
-
-def url_from_environment() -> str:
-    """Return the URL that is taken where none is given; empty if there is none."""
-    return os.environ.get(URL_VARIABLE, "")
