@@ -48,7 +48,7 @@ def run(effort: Effort) -> Row:
         for chunk, cutting in ((4096, "4 KiB"), (large, "one piece")):
             calls = {size: partial(decode, hostile(bytes_of_it, size), chunk) for size in (small, large)}
             taken = interleaved(
-                {size: partial(best_time, call, 0.0) for size, call in calls.items()}, effort.pick(5, 3, 1)
+                {size: partial(best_time, call, 0.0) for size, call in calls.items()}, effort.pick(3, 3, 1)
             )
             cost = {size: [1e6 * each / size for each in times] for size, times in taken.items()}
             grown = ratios(cost[large], cost[small])

@@ -7,6 +7,7 @@ import errno
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -103,11 +104,12 @@ def _tcp(address: TcpAddress, ssl_context: ssl.SSLContext | None) -> TransportFa
             )
         except UnicodeError:  # a label of the name is empty or too long
             raise HostNotFoundError(str(address), "that is no host name") from None
-        sock = transport.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, seconds in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
-            if hasattr(socket, option):
-                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)
+        with suppress(OSError):  # the other side may have hung up already, which the protocol has been told
+            sock = transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, seconds in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
+                if hasattr(socket, option):
+                    sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)
         return transport, made
 
     return connect
