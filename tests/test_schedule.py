@@ -76,3 +76,24 @@ async def test_what_is_scheduled_by_a_callback_for_the_past_is_called_in_a_turn_
     for _ in range(10):
         await asyncio.sleep(0)
     assert turns == before
+
+
+async def test_after_a_stall_the_loop_turns_between_slots() -> None:
+    """So what has arrived meanwhile is read before all that is overdue has been done."""
+    loop = asyncio.get_running_loop()
+    schedule = Schedule()
+    order: list[str] = []
+    done = loop.create_future()
+    past = loop.time() - 1.0
+
+    def first() -> None:
+        loop.call_soon(order.append, "between")
+
+    def second() -> None:
+        order.append("second")
+        done.set_result(None)
+
+    schedule.call_at(past, first)
+    schedule.call_at(past + 0.5, second)
+    await asyncio.wait_for(done, 10)
+    assert order == ["between", "second"]

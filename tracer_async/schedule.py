@@ -82,12 +82,10 @@ class Schedule:
             self._timer = asyncio.get_running_loop().call_at(self._timer_slot * _SLOT, self._wake)
 
     def _wake(self) -> None:
-        """Call what is due. What these calls schedule is not due before the next slot."""
+        """Call what is due in the first slot. After a stall the loop turns between slots, so that links are read."""
         loop = asyncio.get_running_loop()
-        now = loop.time()
-        over: list[Due] = []
-        while self._order and self._order[0] * _SLOT <= now:
-            over += self._slots.pop(heappop(self._order))
+        over = self._slots.pop(heappop(self._order))
+        self._timer = None
         self._set_timer()
         for due in over:
             if due.callback is not None:
