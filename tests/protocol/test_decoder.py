@@ -1,5 +1,6 @@
 """The decoder's properties (a) to (g), as the design names them."""
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,9 +64,9 @@ def work() -> Iterator[Work]:
 
     def profile(frame: FrameType, event: str, arg: Any) -> None:
         if event == "c_call":
-            counted.searches += arg.__name__ in ("find", "search")
+            counted.searches += isinstance(arg.__self__, bytes | re.Pattern) and arg.__name__ in ("find", "search")
         elif event == "call":
-            counted.checks += frame.f_code is crc16.__code__
+            counted.checks += frame.f_code.co_name == crc16.__name__
 
     before = sys.getprofile()
     sys.setprofile(profile)
