@@ -101,7 +101,9 @@ def run(effort: Effort) -> Row:
             )
         )
         if C in times and cutting == "4 KiB at a time":
-            notes.append(f"C is {ratios(times[PROJECT], times[C]).text('{:,.0f}')} times the project's speed here.")
+            notes.append(
+                f"C is {ratios(times[PROJECT], times[C]).text('{:,.0f}')} times the project's speed at 4 KiB a time."
+            )
     return Row(
         "Streaming decode",
         COMMAND,

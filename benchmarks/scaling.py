@@ -26,6 +26,9 @@ END = "<!-- reckoned: end -->"
 _FILLED = 0.5
 
 
+_ADDRESS = "tcp://bridge-000001.example:8088"
+
+
 class Measured(NamedTuple):
     """One row of the fleet's table."""
 
@@ -101,7 +104,7 @@ def reckoned(figures: list[Measured]) -> Table:
 def _reading_as_json() -> str:
     (frame,) = FrameDecoder().feed(replies(1)[0])
     assert isinstance(frame, Frame)
-    return to_json("tcp://bridge-000001.example:8088", 1.7e9, RealtimeData.from_bytes(frame.data))
+    return to_json(_ADDRESS, 1.7e9, RealtimeData.from_bytes(frame.data))
 
 
 def reckoning(performance: str) -> str:
@@ -114,7 +117,7 @@ def reckoning(performance: str) -> str:
         f"With N = {largest.size:,} on {largest.loop}, on {machine}: {largest.cost:.0f} µs of CPU a poll, "
         f"{largest.memory:.1f} kB a controller, and {largest.size:,} controllers the most that was measured in one "
         f"process. A process is filled to {_FILLED:.0%} of a core and to no more controllers than that. A reading "
-        f"as `tracer-async read --json` prints it: {len(_reading_as_json()) + 1} bytes."
+        f"of `{_ADDRESS}` as `tracer-async read --json` prints it: {len(_reading_as_json()) + 1} bytes."
     )
     return "\n\n".join(
         ["What was measured:" + held_by_one_process(figures).markdown(), inputs + reckoned(figures).markdown()]

@@ -381,7 +381,8 @@ class TracerClient:
                     opened.set_result(None)
                     _log.debug("%s: the link is open", self.url)
                 elif not was_up:
-                    _log.info("%s: the link is back", self.url)
+                    # As loud as the loss was: else a log would show only half of what happened.
+                    _log.warning("%s: the link is back", self.url)
                 was_up = True
                 self._set_link(LinkState.UP)
                 frames = line.stats.frames

@@ -49,9 +49,14 @@ def load(ctx: click.Context, words: tuple[str, ...], timeout: float, retries: in
     It follows only while its load mode is manual and no protection is active. A load that was left as it was, or that
     may be on or off, has an exit code of its own.
     """
-    *urls, state = words or ("",)
-    if state not in ("on", "off") or len(urls) > 1:
-        raise click.UsageError("Say which controller, and on or off: tracer-async load URL on", ctx)
+    if not words:
+        raise click.UsageError("On or off is missing: tracer-async load URL on", ctx)
+    *urls, state = words
+    if len(urls) > 1:
+        raise click.UsageError("One controller at a time: tracer-async load URL on", ctx)
+    if state not in ("on", "off"):
+        wrong = f"{state!r} is neither on nor off" if urls or ":" not in state else "On or off is missing"
+        raise click.UsageError(f"{wrong}: tracer-async load URL on", ctx)
     url = resolved_url(ctx, urls[0] if urls else "")
 
     async def switch() -> None:
