@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections import Counter, defaultdict
 from contextlib import AsyncExitStack
 from itertools import pairwise
@@ -10,7 +12,15 @@ from itertools import pairwise
 import pytest
 
 from tests.peer import Peer, realtime
-from tracer_async import Fleet, LinkClosedError, LinkTimeoutError, Reading, ResponseTimeoutError, TracerClient
+from tracer_async import (
+    Fleet,
+    LinkClosedError,
+    LinkState,
+    LinkTimeoutError,
+    Reading,
+    ResponseTimeoutError,
+    TracerClient,
+)
 from tracer_async.simulator import SimulatedTracer, serve_tcp
 
 
@@ -191,3 +201,60 @@ async def test_a_fleet_polls_what_a_client_reads() -> None:
         one, other = (await anext(fleet)).reading.data, await tracer.read_realtime()
         assert one is not None
         assert one.over_discharge_voltage == other.over_discharge_voltage
+
+
+async def test_closing_that_is_cancelled_has_closed_all_the_same() -> None:
+    """As a cancel scope around a fleet does: it cancels again at the first thing that is waited for."""
+    async with serve_tcp() as url:
+        fleet = Fleet()
+        clients = [fleet.add(url, interval=0.01, name=str(number)) for number in range(3)]
+        names = set()
+        async for name, _ in fleet:
+            names.add(name)
+            if len(names) == 3:
+                break
+        closing = asyncio.create_task(fleet.aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        assert {client.link for client in clients} == {LinkState.CLOSED}
+        before = [client.stats.requests for client in clients]
+        await fleet.aclose()
+        assert [client.stats.requests for client in clients] == before
+        assert len(fleet) == 0
+
+
+async def test_what_is_removed_gives_nothing_out_any_more_and_is_let_go_of() -> None:
+    async with serve_tcp() as url, Fleet() as fleet:
+        fleet.add(url, interval=0.01, name="shed")
+        fleet.add(url, interval=0.01, name="other")
+        while fleet._readings.qsize() < 10:
+            await asyncio.sleep(0)
+        member = weakref.ref(fleet["shed"])
+        await fleet.remove("shed")
+        fleet.add("unix:/no/such/socket", interval=1000.0, name="shed", connect_timeout=1000.0)
+        seen = [(await anext(fleet)).name for _ in range(20)]
+        assert set(seen) == {"other"}
+        gc.collect()
+        assert member() is None
+
+
+async def test_nothing_follows_the_end() -> None:
+    async with serve_tcp() as url:
+        fleet = Fleet()
+        for number in range(20):
+            fleet.add(url, interval=0.01, name=str(number))
+        await anext(fleet)
+        await fleet.aclose()
+        async for _ in fleet:
+            pass
+        assert [item async for item in fleet] == []
+
+
+@pytest.mark.parametrize("interval", [0.0, -1.0, 5e-324, 1e307, float("inf"), float("nan")])
+async def test_an_interval_that_cannot_be_kept_is_refused_before_anything_is_begun(interval: float) -> None:
+    async with Fleet() as fleet:
+        with pytest.raises(ValueError, match="interval"):
+            fleet.add("sim:", interval=interval)
+        assert len(fleet) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,17 +45,22 @@ async def test_an_earlier_one_does_not_wait_for_a_later_one() -> None:
     schedule.close()
 
 
-async def test_one_that_fails_is_reported_and_keeps_none_from_being_called() -> None:
+@pytest.mark.parametrize("error", [ZeroDivisionError, asyncio.CancelledError])
+async def test_one_that_fails_is_reported_and_keeps_none_from_being_called(error: type[BaseException]) -> None:
     loop = asyncio.get_running_loop()
     reports: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: reports.append(context))
     schedule = Schedule()
     done = loop.create_future()
     now = loop.time()
-    schedule.call_at(now, lambda: 1 // 0)  # type: ignore[arg-type]
+
+    def fail() -> None:
+        raise error
+
+    schedule.call_at(now, fail)
     schedule.call_at(now, lambda: done.set_result(None))
     await asyncio.wait_for(done, 10)
-    assert [type(report["exception"]) for report in reports] == [ZeroDivisionError]
+    assert [type(report["exception"]) for report in reports] == [error]
 
 
 async def test_what_is_scheduled_by_a_callback_for_the_past_is_called_in_a_turn_of_its_own() -> None:

@@ -192,16 +192,22 @@ class TracerClient:
         line, keeper = self._line, self._keeper
         if line is None or keeper is None:
             return
+        self._close()
+        await asyncio.wait([keeper])
+        if line.link is not None:
+            await asyncio.wait([line.link.closed], timeout=self._options.link_timeout)
+
+    def _close(self) -> None:
+        """Do all of closing that need not be waited for, so that a cancellation cannot come before it."""
+        if self._line is None or self._keeper is None:
+            return
         self._set_link(LinkState.CLOSED)
-        line.close()
+        self._line.close()
         for watcher in list(self._watchers or ()):
             watcher.end()
         if self._opened is not None and not self._opened.done():
             self._opened.set_exception(LinkClosedError(self.url, "the client was closed"))
-        keeper.cancel()
-        await asyncio.wait([keeper])
-        if line.link is not None:
-            await asyncio.wait([line.link.closed], timeout=self._options.link_timeout)
+        self._keeper.cancel()
 
     async def __aenter__(self) -> Self:
         await self.open()

@@ -26,6 +26,9 @@ __all__ = ["Fleet", "FleetReading"]
 
 _READ = ReadRealtime()
 
+# Seconds. No line is faster than the one, and what is due in thirty years need not be.
+_SHORTEST, _LONGEST = 0.001, 1e9
+
 # The fraction of an interval by which each controller starts after the one before it: however many there are, and
 # whichever go, their ticks stay spread evenly.
 _STAGGER = (math.sqrt(5) - 1) / 2
@@ -62,7 +65,7 @@ class Fleet:
         self._members: dict[str, _Member] = {}
         self._added = 0
         self._schedule = Schedule()
-        self._readings: asyncio.Queue[FleetReading | None] = asyncio.Queue()
+        self._readings: asyncio.Queue[tuple[_Member, Reading] | None] = asyncio.Queue()
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -74,13 +77,15 @@ class Fleet:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close every controller; the iteration ends behind what has been read already."""
-        self._closed = True
-        clients = [member.client for member in self._members.values()]
+        """Close every controller; the iteration ends behind what has been read already. It may be called again."""
+        if not self._closed:
+            self._closed = True
+            self._schedule.close()
+            self._readings.put_nowait(None)
+            for member in self._members.values():
+                member.client._close()
+        await asyncio.gather(*(member.client.aclose() for member in self._members.values()))
         self._members.clear()
-        self._readings.put_nowait(None)
-        await asyncio.gather(*(client.aclose() for client in clients))
-        self._schedule.close()
 
     def add(
         self, url: str | TransportFactory, *, interval: float = 5.0, name: str | None = None, **options: Any
@@ -88,12 +93,12 @@ class Fleet:
         """Add a controller, to be read every *interval* seconds from now on; return its client.
 
         It comes up without a link if there is none. *name* is its URL unless given, *options* are those of
-        `TracerClient`. Needs a running event loop. Raises ValueError for an interval that is not above 0, or a name
+        `TracerClient`. Needs a running event loop. Raises ValueError for an interval under a millisecond, or a name
         that is taken; AddressError and MissingExtraError as `TracerClient` does; LinkClosedError once the fleet is
         closed.
         """
-        if not 0 < interval < math.inf:
-            raise ValueError(f"interval must be above 0 seconds, not {interval}")
+        if not _SHORTEST <= interval <= _LONGEST:
+            raise ValueError(f"interval must be {_SHORTEST:g} to {_LONGEST:g} seconds, not {interval}")
         client = TracerClient(url, start_offline=True, **options)
         name = client.url if name is None else name
         if self._closed:
@@ -107,9 +112,12 @@ class Fleet:
         return client
 
     async def remove(self, name: str) -> None:
-        """Stop polling a controller and close its client. Raises KeyError if there is none of that name."""
+        """Stop polling a controller and close its client; no reading of it is given out any more.
+
+        Raises KeyError if there is none of that name.
+        """
         member = self._members.pop(name)
-        member.removed = True
+        member.remove()
         await member.client.aclose()
 
     def __getitem__(self, name: str) -> TracerClient:
@@ -126,20 +134,34 @@ class Fleet:
         return self
 
     async def __anext__(self) -> FleetReading:
-        item = await self._readings.get()
-        if item is None:
-            self._readings.put_nowait(None)  # for whoever else iterates, and for the next call
-            raise StopAsyncIteration
-        return item
+        while True:
+            item = await self._readings.get()
+            if item is None:
+                self._readings.put_nowait(None)  # for whoever else iterates, and for the next call
+                raise StopAsyncIteration
+            member, reading = item
+            if not member.removed:  # by now another one may have its name
+                return FleetReading(member.name, reading)
 
 
 class _Member:
     """One controller of a fleet; it waits for its own answers, in place of a future."""
 
-    __slots__ = ("_asked", "_due", "_fleet", "_interval", "_name", "_skipped", "_skipped_before", "client", "removed")
+    __slots__ = (
+        "_asked",
+        "_due",
+        "_fleet",
+        "_interval",
+        "_next",
+        "_skipped",
+        "_skipped_before",
+        "client",
+        "name",
+        "removed",
+    )
 
     def __init__(self, name: str, client: TracerClient, interval: float, start: float, fleet: Fleet) -> None:
-        self._name = name
+        self.name = name
         self._interval = interval
         self._fleet = fleet
         self._asked = False
@@ -147,20 +169,26 @@ class _Member:
         self._due = start
         self.client = client
         self.removed = False
-        fleet._schedule.call_at(start, self.tick)
+        self._next = fleet._schedule.call_at(start, self.tick)
+
+    def remove(self) -> None:
+        """Ask no more, and give out nothing more."""
+        self.removed = True
+        self._next.cancel()
 
     def tick(self) -> None:
         """Ask for a reading, and move on to the first tick that is still ahead."""
-        if self.removed:
+        try:
+            self._poll()
+        except LinkClosedError:  # its user has closed it
             return
-        self._poll()
         now = asyncio.get_running_loop().time()
         self._due += self._interval
         if self._due <= now:
             missed = math.floor((now - self._due) / self._interval) + 1
             self._skipped += missed
             self._due += missed * self._interval
-        self._fleet._schedule.call_at(self._due, self.tick)
+        self._next = self._fleet._schedule.call_at(self._due, self.tick)
 
     def _poll(self) -> None:
         """Ask, unless the request before is not answered yet or there is no room for what it would bring."""
@@ -169,10 +197,7 @@ class _Member:
             return
         self._asked = True
         self._skipped_before, self._skipped = self._skipped, 0
-        try:
-            self.client._open_line.post(_READ, self, share=True)
-        except LinkClosedError:  # its user has closed it
-            self.removed = True
+        self.client._open_line.post(_READ, self, share=True)
 
     def done(self) -> bool:
         """See `Waiter`."""
@@ -194,7 +219,7 @@ class _Member:
 
     def _put(self, reading: Reading) -> None:
         self._asked = False
+        if self._fleet._closed:
+            return
         skipped = self._skipped_before
-        self._fleet._readings.put_nowait(
-            FleetReading(self._name, reading._replace(skipped=skipped) if skipped else reading)
-        )
+        self._fleet._readings.put_nowait((self, reading._replace(skipped=skipped) if skipped else reading))

@@ -68,7 +68,7 @@ class Schedule:
         return due
 
     def close(self) -> None:
-        """Cancel everything."""
+        """Cancel everything that is not being called at this moment."""
         self._slots.clear()
         self._order.clear()
         self._set_timer()
@@ -91,5 +91,7 @@ class Schedule:
             if due.callback is not None:
                 try:
                     due.callback()
-                except Exception as error:  # noqa: BLE001  # as the loop does: the others are called all the same
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:  # noqa: BLE001  # as the loop does: the others are called all the same
                     loop.call_exception_handler({"message": f"{due.callback} failed", "exception": error})

@@ -104,6 +104,7 @@ class Line(RuleBasedStateMachine):
     def foreign_reply(self, command: int) -> None:
         assert self.exchange.receive(command, self.now) is not Match.ANSWER
         self.heard_at = self.now
+        self.echo = None  # a bridge that doubles a reply does so before it lets another one through
 
     @invariant()
     def the_line_is_never_shut_for_longer_than_the_fence_and_a_pause(self) -> None:
@@ -129,13 +130,23 @@ def test_a_reply_too_many_is_followed_by_a_pause_because_it_may_come_again() -> 
     assert exchange.is_free(1.5 + ECHO)
 
 
-def test_replies_that_nobody_asked_for_cannot_keep_the_line_shut() -> None:
+@pytest.mark.parametrize("every", [1, 7, 20, 24])
+def test_replies_that_nobody_asked_for_cannot_keep_the_line_shut(every: int) -> None:
+    """Another master's, say, every so many hundredths of a second."""
     exchange = Exchange(FENCE)
     exchange.start(A0, 0.0, TIMEOUT)
     assert exchange.receive(A0, 0.1) is Match.ANSWER
-    for hundredths in range(20, 1200):
-        exchange.receive(A0, hundredths / 100)
-    assert exchange.is_free(12.0)
+    free = 0.1
+    for hundredths in range(20, 3000):
+        now = hundredths / 100
+        if exchange.is_free(now):
+            free = now
+            # It is used as soon as it is free, as a queued request would.
+            exchange.start(AA, now, TIMEOUT)
+            exchange.receive(AA, now)
+        elif hundredths % every == 0:
+            assert exchange.receive(A0, now) is not Match.ANSWER
+        assert now - free <= 2 * ECHO + 0.01
 
 
 def given_up(command: int = A0) -> Exchange:

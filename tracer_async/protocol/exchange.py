@@ -65,6 +65,7 @@ class Exchange:
         "_echo_sent",
         "_echo_until",
         "_fence",
+        "_held_until",
         "_owed",
         "_sent",
         "_wary_until",
@@ -87,6 +88,8 @@ class Exchange:
         self._echo_sent = 0.0
         self._echo_until = 0.0
         self._wary_until = 0.0
+        # The longest that replies too many may keep the line shut.
+        self._held_until = 0.0
         self.free_at = 0.0
         """Before when nothing may be sent; may lie in the past."""
         self.deadline: float | None = None
@@ -153,9 +156,12 @@ class Exchange:
 
     def _one_too_many(self, now: float) -> None:
         self._wary_until = now + WARY
-        # It may come again. What comes later than this is no reply to any request, and must not keep the line shut.
+        # It may come again, unless it is too late to be a reply to a request of ours. A stream of another master's
+        # replies must not keep the line shut: there is room for one reply behind another, and their copies.
         if now < self._sent + HORIZON + ECHO:
-            self.free_at = max(self.free_at, now + ECHO)
+            if now > self._held_until:
+                self._held_until = now + 2 * ECHO
+            self.free_at = max(self.free_at, min(now + ECHO, self._held_until))
 
     def _pause(self, now: float) -> float:
         """Return when the next request may go: in doubt, not before the line has been quiet behind a reply."""
