@@ -170,6 +170,15 @@ def test_f_waiting_for_the_rest_of_a_frame_costs_no_search() -> None:
     assert 1 <= counted.searches <= 2
 
 
+@pytest.mark.parametrize("within", range(1, len(SYNC)))
+@pytest.mark.parametrize("torn", [bytes(3), bytes(20)])
+def test_d_a_claim_that_ends_within_the_next_sync_bytes_costs_only_its_own(within: int, torn: bytes) -> None:
+    claim = SYNC + b"\x00\xa0" + bytes((9 + len(torn) + within - OVERHEAD,)) + torn
+    events = merged(decode([claim + REPLY]))
+    assert [event for event in events if isinstance(event, Frame)] == FrameDecoder().feed(REPLY)
+    assert b"".join(map(raw, events)) == claim + REPLY
+
+
 def test_a_frame_of_200_bytes_is_none_too_long() -> None:
     assert decode([LARGEST.encode(start_up=False)]) == [LARGEST]
 

@@ -120,6 +120,29 @@ Line.TestCase.settings = settings(max_examples=250, stateful_step_count=40, dead
 TestLine = Line.TestCase
 
 
+def test_a_request_given_up_behind_a_reply_too_many_leaves_its_pause() -> None:
+    exchange = Exchange(0.0)
+    exchange.start(A0, 0.0, TIMEOUT)
+    assert exchange.receive(AA, 0.5) is Match.UNASKED
+    exchange.give_up(0.6)
+    assert not exchange.is_free(0.5 + ECHO - 0.01)
+    assert exchange.is_free(0.5 + ECHO)
+
+
+def test_what_comes_too_late_to_be_a_reply_is_followed_by_no_pause() -> None:
+    exchange = Exchange(FENCE)
+    exchange.start(A0, 0.0, TIMEOUT)
+    assert exchange.receive(A0, 0.0) is Match.ANSWER
+    last = HORIZON + ECHO
+    assert exchange.receive(A0, last - 0.01) is Match.UNASKED
+    assert not exchange.is_free(last)
+    exchange.start(A0, last + 1, TIMEOUT)
+    assert exchange.receive(A0, last + 1) is Match.ANSWER
+    now = last + 1 + last
+    assert exchange.receive(A0, now) is Match.UNASKED
+    assert exchange.is_free(now)
+
+
 def test_a_reply_too_many_is_followed_by_a_pause_because_it_may_come_again() -> None:
     exchange = given_up()
     assert exchange.receive(A0, 1.1) is Match.LATE
