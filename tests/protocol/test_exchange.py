@@ -159,17 +159,19 @@ def test_replies_that_nobody_asked_for_cannot_keep_the_line_shut(every: int) -> 
     exchange = Exchange(FENCE)
     exchange.start(A0, 0.0, TIMEOUT)
     assert exchange.receive(A0, 0.1) is Match.ANSWER
-    free = 0.1
+    used = 0.2
+    requests = 0
     for hundredths in range(20, 3000):
         now = hundredths / 100
-        if exchange.is_free(now):
-            free = now
-            # It is used as soon as it is free, as a queued request would.
-            exchange.start(AA, now, TIMEOUT)
-            exchange.receive(AA, now)
-        elif hundredths % every == 0:
+        if hundredths % every == 0:
             assert exchange.receive(A0, now) is not Match.ANSWER
-        assert now - free <= 2 * ECHO + 0.01
+        if exchange.is_free(now):  # a request is waiting: it goes at once
+            used = now
+            requests += 1
+            exchange.start(AA, now, TIMEOUT)
+            assert exchange.receive(AA, now) is Match.ANSWER
+        assert now - used <= 2 * ECHO + every / 100 + 0.02
+    assert requests > 30
 
 
 def given_up(command: int = A0) -> Exchange:

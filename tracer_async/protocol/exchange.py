@@ -88,7 +88,7 @@ class Exchange:
         self._echo_sent = 0.0
         self._echo_until = 0.0
         self._wary_until = 0.0
-        # The longest that replies too many may keep the line shut.
+        # The longest that replies too many may keep the line shut, since the first behind a request; 0 before that.
         self._held_until = 0.0
         self.free_at = 0.0
         """Before when nothing may be sent; may lie in the past."""
@@ -112,6 +112,7 @@ class Exchange:
             raise RuntimeError("a request is in flight, or a reply is owed")
         self._command = command
         self._sent = now
+        self._held_until = 0.0
         self.deadline = now + timeout
 
     def give_up(self, now: float) -> None:
@@ -159,7 +160,7 @@ class Exchange:
         # It may come again, unless it is too late to be a reply to a request of ours. A stream of another master's
         # replies must not keep the line shut: there is room for one reply behind another, and their copies.
         if now < self._sent + HORIZON + ECHO:
-            if now > self._held_until:
+            if not self._held_until:
                 self._held_until = now + 2 * ECHO
             self.free_at = max(self.free_at, min(now + ECHO, self._held_until))
 
