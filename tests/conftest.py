@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeVar
@@ -13,6 +14,9 @@ from tests.links import LINKS, Link
 from tests.peer import Peer
 
 T = TypeVar("T")
+
+# Started in the background of a script, or by nohup, a process ignores SIGINT, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=LINKS)
