@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from itertools import cycle
 
+from tests.protocol.events import merged, raw
 from tracer_async.protocol import (
     END,
     MAX_DATA,
@@ -95,25 +96,9 @@ def decode(stream: bytes) -> list[Event]:
     return decoder.feed(stream) + decoder.flush()
 
 
-def raw(event: Event) -> bytes:
-    """The bytes that *event* stands for."""
-    return event.encode(start_up=False) if isinstance(event, Frame) else event.raw
-
-
 def frames(events: list[Event]) -> list[Frame]:
     """The good frames among *events*."""
     return [event for event in events if isinstance(event, Frame)]
-
-
-def merged(events: list[Event]) -> list[Event]:
-    """*events* with neighbouring noise as one."""
-    result: list[Event] = []
-    for event in events:
-        if isinstance(event, Noise) and result and isinstance(result[-1], Noise):
-            result[-1] = Noise(result[-1].raw + event.raw)
-        else:
-            result.append(event)
-    return result
 
 
 def naive_frames(stream: bytes) -> list[Frame]:

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.protocol.strategies import damaged, pieces, streams, whole
+from tests.test_capture import NO_CAPTURE
 from tracer_async import CaptureError, CorruptFrame, Frame, FrameDecoder, Noise, RealtimeData
 from tracer_async.capture import (
     NOISE_PIECE,
@@ -268,11 +269,7 @@ def test_what_stands_before_a_line_that_is_none_is_decoded() -> None:
         next(chunks)
 
 
-@pytest.mark.parametrize(
-    "data",
-    [b"", b" \n", b"\x89PNG\r\n\x1a\n" * 500, b"plain text", b"eb90", b"[1, 2]", b'{"hex": "eb90"}', bytes(5_000_000)],
-    ids=["empty", "blank", "png", "text", "hex without a frame", "json", "lines without a frame", "zeros"],
-)
+@pytest.mark.parametrize("data", NO_CAPTURE.values(), ids=NO_CAPTURE)
 def test_what_is_no_capture_is_refused(data: bytes) -> None:
     with pytest.raises(CaptureError, match="no capture"):
         decode_capture(data)

@@ -113,11 +113,19 @@ def test_a_byte_order_mark_belongs_to_text_alone() -> None:
     assert [captured.size for captured in read(mark + REPLY.hex().encode())] == [len(REPLY)]
 
 
-@pytest.mark.parametrize(
-    "data",
-    [b"", b" \n", b"\x89PNG\r\n\x1a\n" * 500, b"plain text", b"eb90", b"[1, 2]", b'{"hex": "eb90"}', bytes(5_000_000)],
-    ids=["empty", "blank", "png", "text", "hex without a frame", "json", "lines without a frame", "zeros"],
-)
+NO_CAPTURE = {
+    "empty": b"",
+    "blank": b" \n",
+    "png": b"\x89PNG\r\n\x1a\n" * 500,
+    "text": b"plain text",
+    "hex without a frame": b"eb90",
+    "json": b"[1, 2]",
+    "lines without a frame": b'{"hex": "eb90"}',
+    "zeros": bytes(5_000_000),
+}
+
+
+@pytest.mark.parametrize("data", NO_CAPTURE.values(), ids=NO_CAPTURE)
 def test_what_is_no_capture_is_refused(data: bytes) -> None:
     with pytest.raises(CaptureError, match="no capture"):
         read(data)

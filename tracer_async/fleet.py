@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from tracer_async.client import TracerClient
 from tracer_async.errors import LinkClosedError, TracerError
+from tracer_async.line import Request
 from tracer_async.polling import Reading
 from tracer_async.protocol import Frame, ReadRealtime
 from tracer_async.schedule import Schedule
@@ -148,11 +149,11 @@ class _Member:
     """One controller of a fleet; it waits for its own answers, in place of a future."""
 
     __slots__ = (
-        "_asked",
         "_due",
         "_fleet",
         "_interval",
         "_next",
+        "_request",
         "_skipped",
         "_skipped_before",
         "client",
@@ -164,7 +165,7 @@ class _Member:
         self.name = name
         self._interval = interval
         self._fleet = fleet
-        self._asked = False
+        self._request: Request | None = None
         self._skipped = self._skipped_before = 0
         self._due = start
         self.client = client
@@ -192,12 +193,11 @@ class _Member:
 
     def _poll(self) -> None:
         """Ask, unless the request before is not answered yet or there is no room for what it would bring."""
-        if self._asked or self._fleet._readings.qsize() >= self._fleet._capacity:
+        if self._request is not None or self._fleet._readings.qsize() >= self._fleet._capacity:
             self._skipped += 1
             return
-        self._asked = True
         self._skipped_before, self._skipped = self._skipped, 0
-        self.client._open_line.post(_READ, self, share=True)
+        self._request = self.client._open_line.post(_READ, self, share=True)
 
     def done(self) -> bool:
         """See `Waiter`."""
@@ -205,9 +205,10 @@ class _Member:
 
     def set_result(self, frame: Frame) -> None:
         """See `Waiter`."""
+        request = self._request
+        assert request is not None  # noqa: S101  # it is this request that is answered
         try:
-            line = self.client._open_line
-            reading = self.client._reading(frame, line.since, line.answered_at)
+            reading = self.client._reading(frame, request.since, request.answered_at)
         except TracerError as error:
             self.set_exception(error)
         else:
@@ -218,7 +219,7 @@ class _Member:
         self._put(Reading(time.time(), None, error))
 
     def _put(self, reading: Reading) -> None:
-        self._asked = False
+        self._request = None
         if self._fleet._closed:
             return
         skipped = self._skipped_before

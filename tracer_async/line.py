@@ -141,7 +141,6 @@ class Line:
         "_unasked",
         "_urgent",
         "_wires",
-        "answered_at",
         "closed",
         "down_because",
         "link",
@@ -169,8 +168,6 @@ class Line:
         self._timeouts_in_a_row = 0
         self._requests = self._answers = self._timeouts = self._late = self._unasked = self._links = 0
         self._subscriptions: WeakSet[Subscription[Frame]] | None = None
-        self.answered_at = 0.0
-        """When the last answer came, on the loop's clock."""
         self.down_because: Exception | None = None
         """Why the link went down, or could not be opened, the last time."""
 
@@ -189,11 +186,6 @@ class Line:
             noise_bytes=decoder.noise_bytes,
             links=self._links,
         )
-
-    @property
-    def since(self) -> float:
-        """When the oldest request was sent that the last answer may belong to, on the loop's clock."""
-        return self._exchange.since
 
     # What callers do.
 
@@ -311,7 +303,7 @@ class Line:
                 self._answers += 1
                 self._timeouts_in_a_row = 0
                 request.since = self._exchange.since
-                request.answered_at = self.answered_at = now
+                request.answered_at = now
                 for waiter in request.waiters:
                     if not waiter.done():
                         waiter.set_result(event)

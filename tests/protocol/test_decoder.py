@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.protocol.events import merged, raw
 from tests.protocol.strategies import cut, frames, noise, streams
 from tracer_async.protocol import (
     MAX_DATA,
@@ -32,21 +33,6 @@ from tracer_async.protocol import (
 TORN = bytes.fromhex("eb90eb90eb9000a018d204d30400000e005304a5050100001f00000000330a0000995b7f")
 LARGEST = Frame(0xFF, 0x55, bytes(range(MAX_DATA)))
 REPLY = bytes.fromhex("eb90eb90eb9000a018dc04500d000000005904980500000029000000013a760100d9697f")
-
-
-def raw(event: Event) -> bytes:
-    return event.encode(start_up=False) if isinstance(event, Frame) else event.raw
-
-
-def merged(events: list[Event]) -> list[Event]:
-    """*events* with neighbouring noise as one."""
-    result: list[Event] = []
-    for event in events:
-        if isinstance(event, Noise) and result and isinstance(result[-1], Noise):
-            result[-1] = Noise(result[-1].raw + event.raw)
-        else:
-            result.append(event)
-    return result
 
 
 @dataclass

@@ -1,0 +1,21 @@
+"""What tests and fuzzing ask of the decoder's events."""
+
+from __future__ import annotations
+
+from tracer_async.protocol import Event, Frame, Noise
+
+
+def raw(event: Event) -> bytes:
+    """The bytes that *event* stands for."""
+    return event.encode(start_up=False) if isinstance(event, Frame) else event.raw
+
+
+def merged(events: list[Event]) -> list[Event]:
+    """*events* with neighbouring noise as one."""
+    result: list[Event] = []
+    for event in events:
+        if isinstance(event, Noise) and result and isinstance(result[-1], Noise):
+            result[-1] = Noise(result[-1].raw + event.raw)
+        else:
+            result.append(event)
+    return result
