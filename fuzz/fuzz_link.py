@@ -26,8 +26,9 @@ from typing import Any
 from fuzz.clock import HandLoop
 from fuzz.controller import Asked, ModelController
 from tracer_async import TracerClient, TracerError
+from tracer_async.client._line import Line, Request
+from tracer_async.client.subscription import Subscription
 from tracer_async.errors import LoadRefusedError
-from tracer_async.line import Line, Request
 from tracer_async.protocol import (
     ECHO,
     HORIZON,
@@ -44,7 +45,6 @@ from tracer_async.protocol import (
     ReadRealtime,
     WriteSettings,
 )
-from tracer_async.subscription import Subscription
 from tracer_async.transport.link import LinkProtocol
 
 __all__ = ["DELAYS", "OPERATIONS", "check"]

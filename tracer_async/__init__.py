@@ -1,6 +1,11 @@
 """EPsolar Tracer solar charge controllers with the MT-5 port, for asyncio."""
 
-from tracer_async.client import LinkState, TracerClient
+from tracer_async.client._line import LineStats
+from tracer_async.client.client import LinkState, TracerClient
+from tracer_async.client.fleet import Fleet, FleetReading
+from tracer_async.client.polling import poll
+from tracer_async.client.reading import Reading
+from tracer_async.client.subscription import Subscription
 from tracer_async.errors import (
     AddressError,
     CaptureError,
@@ -22,9 +27,6 @@ from tracer_async.errors import (
     TlsError,
     TracerError,
 )
-from tracer_async.fleet import Fleet, FleetReading
-from tracer_async.line import LineStats
-from tracer_async.polling import Reading, poll
 from tracer_async.protocol import (
     BatteryType,
     Command,
@@ -42,7 +44,6 @@ from tracer_async.protocol import (
     WriteSettings,
     crc16,
 )
-from tracer_async.subscription import Subscription
 
 __version__ = "0.1.0"
 

@@ -16,10 +16,10 @@ from rich.console import Console
 
 from tests.cli.conftest import Answer, Command, Start, environment
 from tracer_async.cli.view import View
-from tracer_async.client import LinkState
+from tracer_async.client._line import LineStats
+from tracer_async.client.client import LinkState
+from tracer_async.client.reading import Reading
 from tracer_async.errors import ResponseTimeoutError
-from tracer_async.line import LineStats
-from tracer_async.polling import Reading
 from tracer_async.protocol import Frame, RealtimeData
 
 STATS = LineStats(7, 5, 2, 1, 0, 6, 3, 11, 1)

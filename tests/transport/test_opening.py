@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import trustme
 
+from tests.client.test_client import open_files
 from tests.peer import Peer
-from tests.test_client import open_files
 from tracer_async import (
     AddressError,
     HostNotFoundError,

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from tracer_async.client import TracerClient
+from tracer_async.client.client import TracerClient
 from tracer_async.transport.address import parse_address
 
 __all__ = [

@@ -16,9 +16,9 @@ from rich.text import Text
 
 from tracer_async.cli.charts import bars, columns, step_of
 from tracer_async.cli.tables import alarm_words
-from tracer_async.client import LinkState
-from tracer_async.line import LineStats
-from tracer_async.polling import Reading
+from tracer_async.client._line import LineStats
+from tracer_async.client.client import LinkState
+from tracer_async.client.reading import Reading
 from tracer_async.protocol import RealtimeData
 
 __all__ = ["View"]

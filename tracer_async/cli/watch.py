@@ -17,12 +17,12 @@ from tracer_async.cli.exit_codes import exit_code
 from tracer_async.cli.options import client_of, format_options, link_options, url_argument
 from tracer_async.cli.read import TO_TEXT
 from tracer_async.cli.running import run_async
+from tracer_async.client.reading import Reading
 from tracer_async.errors import TracerError
-from tracer_async.polling import Reading
 
 if TYPE_CHECKING:
     from tracer_async.cli.view import View
-    from tracer_async.client import TracerClient
+    from tracer_async.client.client import TracerClient
 
 __all__ = ["watch"]
 

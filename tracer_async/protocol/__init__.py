@@ -1,19 +1,10 @@
 """The MT-5 protocol without I/O: bytes in, values out. Nothing here knows an event loop, a socket or a clock."""
 
+from tracer_async.protocol.commands import Command, ManualControl, ReadRealtime, WriteSettings
 from tracer_async.protocol.decoder import CorruptFrame, DecoderStats, Event, FrameDecoder, Noise, Reason
 from tracer_async.protocol.exchange import ECHO, HORIZON, WARY, Exchange, Match
-from tracer_async.protocol.messages import (
-    BatteryType,
-    Command,
-    ControlSettings,
-    LoadMode,
-    LoadState,
-    ManualControl,
-    ReadRealtime,
-    RealtimeData,
-    WriteSettings,
-)
-from tracer_async.protocol.wire import END, MAX_DATA, OVERHEAD, START_UP, SYNC, CommandCode, Frame, crc16
+from tracer_async.protocol.frame import END, MAX_DATA, OVERHEAD, START_UP, SYNC, CommandCode, Frame, crc16
+from tracer_async.protocol.values import BatteryType, ControlSettings, LoadMode, LoadState, RealtimeData
 
 __all__ = [
     "ECHO",

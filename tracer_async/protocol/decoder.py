@@ -17,7 +17,7 @@ import re
 from enum import StrEnum
 from typing import NamedTuple
 
-from tracer_async.protocol.wire import END, MAX_DATA, OVERHEAD, SYNC, Frame, crc16
+from tracer_async.protocol.frame import END, MAX_DATA, OVERHEAD, SYNC, Frame, crc16
 
 __all__ = ["CorruptFrame", "DecoderStats", "Event", "FrameDecoder", "Noise", "Reason"]
 

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.capture.test_reader import NO_CAPTURE
 from tests.protocol.strategies import damaged, pieces, streams, whole
-from tests.test_capture import NO_CAPTURE
 from tracer_async import CaptureError, CorruptFrame, Frame, FrameDecoder, Noise, RealtimeData
 from tracer_async.capture import (
     NOISE_PIECE,

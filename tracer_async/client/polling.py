@@ -5,36 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import AsyncGenerator
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import anyio
 
+from tracer_async.client.reading import Reading
 from tracer_async.errors import LinkClosedError, TracerError
-from tracer_async.protocol import RealtimeData
 
-__all__ = ["Reading", "poll"]
-
-
-class Reading(NamedTuple):
-    """What one poll came to: data, or the error instead of it."""
-
-    time: float
-    """When it arrived, or failed: seconds since 1970, UTC."""
-    data: RealtimeData | None
-    """The measurements; None if there is an error."""
-    error: TracerError | None = None
-    """Why there are none; None if there are."""
-    age: float = 0.0
-    """How old the data may have been when it arrived, at most, in seconds: since the request was sent, and where an
-    earlier request was left without an answer, since that one was. Nothing is known of what came more than
-    `HORIZON` seconds late."""
-    skipped: int = 0
-    """How many ticks passed unused since the reading before, because that one took longer than the interval."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether there is data."""
-        return self.data is not None
+__all__ = ["poll"]
 
 
 class _Readable(Protocol):

@@ -11,12 +11,12 @@ import math
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from tracer_async.client import TracerClient
+from tracer_async.client._line import Request
+from tracer_async.client._timer_wheel import Schedule
+from tracer_async.client.client import TracerClient
+from tracer_async.client.reading import Reading
 from tracer_async.errors import LinkClosedError, TracerError
-from tracer_async.line import Request
-from tracer_async.polling import Reading
 from tracer_async.protocol import Frame, ReadRealtime
-from tracer_async.schedule import Schedule
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -1,4 +1,4 @@
-"""The three commands as data: what each asks, what type its answer has, and the codecs of both directions.
+"""What the commands carry: real-time data, load state and control settings, with the codecs of both directions.
 
 A controller made of software needs the directions that a client does not, so every value has ``from_bytes`` and
 ``to_bytes``. All of them raise ValueError for bytes or values that the protocol does not have.
@@ -6,27 +6,18 @@ A controller made of software needs the directions that a client does not, so ev
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
-from typing import ClassVar, Generic, NamedTuple, Self, TypeVar
-
-from tracer_async.protocol.wire import CommandCode
+from typing import NamedTuple, Self
 
 __all__ = [
     "BatteryType",
-    "Command",
     "ControlSettings",
     "LoadMode",
     "LoadState",
-    "ManualControl",
-    "ReadRealtime",
     "RealtimeData",
-    "WriteSettings",
 ]
-
-R = TypeVar("R")
 
 # Offsets as in the document's table of the A0 reply: four reserved bytes are kept as they come.
 _REALTIME = Struct("<HH2sHHH???c????BHc")
@@ -283,75 +274,3 @@ class ControlSettings:
                 self.load_mode_2,
             )
         )
-
-
-class Command(ABC, Generic[R]):
-    """A request with the type of its answer; subclass it to ask something that the document does not have."""
-
-    __slots__ = ()
-
-    code: ClassVar[int]
-    """The command byte, of the request and of its reply."""
-    repeatable: ClassVar[bool] = True
-    """Whether it may be sent again when no answer came, without the user being asked."""
-    urgent: ClassVar[bool] = False
-    """Whether it goes before queued commands that are not urgent."""
-
-    @abstractmethod
-    def to_bytes(self) -> bytes:
-        """Return the data bytes of the request."""
-
-    @abstractmethod
-    def decode_reply(self, data: bytes) -> R:
-        """Return the answer that a reply's data bytes hold; raise ValueError if they hold none."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReadRealtime(Command[RealtimeData]):
-    """A0: read the real-time data."""
-
-    code: ClassVar[int] = CommandCode.READ_REALTIME
-
-    def to_bytes(self) -> bytes:
-        """Return no bytes (the MT-5 meter sends one, 03, which changes nothing)."""
-        return b""
-
-    def decode_reply(self, data: bytes) -> RealtimeData:
-        """See `RealtimeData.from_bytes`."""
-        return RealtimeData.from_bytes(data)
-
-
-@dataclass(frozen=True, slots=True)
-class ManualControl(Command[LoadState]):
-    """AA: switch the load. The controller follows only in its manual load mode, and no protection may be active."""
-
-    load: LoadState
-    code: ClassVar[int] = CommandCode.MANUAL_CONTROL
-    urgent: ClassVar[bool] = True
-
-    def to_bytes(self) -> bytes:
-        """Return the wanted state as one byte."""
-        return self.load.to_bytes()
-
-    def decode_reply(self, data: bytes) -> LoadState:
-        """Return the state that the load is in now, wanted or not."""
-        return LoadState.from_bytes(data)
-
-
-@dataclass(frozen=True, slots=True)
-class WriteSettings(Command[None]):
-    """AD: write the control settings. Never repeated by itself."""
-
-    settings: ControlSettings
-    code: ClassVar[int] = CommandCode.WRITE_SETTINGS
-    repeatable: ClassVar[bool] = False
-    urgent: ClassVar[bool] = True
-
-    def to_bytes(self) -> bytes:
-        """Return the settings' 7 bytes."""
-        return self.settings.to_bytes()
-
-    def decode_reply(self, data: bytes) -> None:
-        """Accept a reply without data, the only one that there is."""
-        if data:
-            raise ValueError(f"the reply to written settings has no data, not {len(data)} bytes")

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.client.test_client import SETTINGS, open_files, served
 from tests.links import Link
-from tests.test_client import SETTINGS, open_files, served
 from tracer_async import LinkClosedError, ReadRealtime, TracerClient
 
 

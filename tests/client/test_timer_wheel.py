@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer_async.schedule import Due, Schedule
+from tracer_async.client._timer_wheel import Due, Schedule
 
 
 @given(st.lists(st.tuples(st.floats(0.0, 0.03), st.booleans()), max_size=20))

@@ -12,6 +12,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Self, TypeVar
 from weakref import WeakSet
 
+from tracer_async.client._line import Line, LineOptions, LineStats
+from tracer_async.client._timer_wheel import CallAt
+from tracer_async.client.polling import poll
+from tracer_async.client.reading import Reading
+from tracer_async.client.subscription import Subscription
 from tracer_async.errors import (
     LinkClosedError,
     LinkError,
@@ -22,8 +27,6 @@ from tracer_async.errors import (
     ResponseTimeoutError,
     TracerError,
 )
-from tracer_async.line import Line, LineOptions, LineStats
-from tracer_async.polling import Reading, poll
 from tracer_async.protocol import (
     Command,
     ControlSettings,
@@ -34,8 +37,6 @@ from tracer_async.protocol import (
     RealtimeData,
     WriteSettings,
 )
-from tracer_async.schedule import CallAt
-from tracer_async.subscription import Subscription
 from tracer_async.transport.address import SerialAddress, SimAddress, parse_address
 from tracer_async.transport.link import LinkProtocol
 from tracer_async.transport.opening import TransportFactory, open_link, transport_factory

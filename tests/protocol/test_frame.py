@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from tests.protocol.strategies import frames
 from tracer_async.protocol import END, MAX_DATA, OVERHEAD, START_UP, SYNC, CommandCode, Frame, crc16
-from tracer_async.protocol.wire import _crc_table
+from tracer_async.protocol.frame import _crc_table
 
 # The protocol's checked examples: controller ID, command and data; CRC.
 EXAMPLES = [

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.client.test_client import SETTINGS
 from tests.peer import READING, Peer, load, realtime
-from tests.test_client import SETTINGS
 from tracer_async import (
     LinkClosedError,
     LinkLostError,
@@ -482,8 +482,8 @@ async def test_a_bridge_that_shows_a_banner_and_hangs_up_is_not_hammered(
             done.set()
         await sleep(0)
 
-    monkeypatch.setattr("tracer_async.client.asyncio.sleep", noted)
-    monkeypatch.setattr("tracer_async.client.random.uniform", lambda low, high: high)
+    monkeypatch.setattr("tracer_async.client.client.asyncio.sleep", noted)
+    monkeypatch.setattr("tracer_async.client.client.random.uniform", lambda low, high: high)
     peer.on_connect = b"Port already in use\r\n"
     async with client(peer, backoff=(1.0, 8.0)):
         for number in range(6):

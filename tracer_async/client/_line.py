@@ -12,6 +12,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakSet
 
+from tracer_async.client._timer_wheel import CallAt, Timer
+from tracer_async.client.subscription import Subscription
 from tracer_async.errors import (
     LinkClosedError,
     LinkError,
@@ -21,8 +23,6 @@ from tracer_async.errors import (
     TracerError,
 )
 from tracer_async.protocol import ECHO, HORIZON, Command, Event, Exchange, Frame, FrameDecoder, Match
-from tracer_async.schedule import CallAt, Timer
-from tracer_async.subscription import Subscription
 from tracer_async.transport.link import LinkProtocol
 
 __all__ = ["Line", "LineOptions", "LineStats", "Request", "Waiter"]
