@@ -4,11 +4,11 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := tracer_async tests examples benchmarks fuzz
+SOURCES := tracer_async tests examples benchmarks stress fuzz
 FUZZ_SECONDS ?= 60
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all lint format bench fuzz mutants soak hostile clean
+.PHONY: demo test test-all lint format bench fuzz mutants soak hostile sick-fleet clean
 
 demo: $(VENV)/demo  ## watch a simulated controller; ends by itself when its output is not a terminal
 	@if [ -t 1 ]; then $(BIN)/tracer-async watch sim:; else $(BIN)/tracer-async watch sim: --count 5; fi
@@ -41,7 +41,7 @@ test-all:  ## run the tests on each Python from 3.11 on that is found here
 fuzz: $(VENV)/dev  ## hunt with atheris, FUZZ_SECONDS for each target
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(PIP_INSTALL) 'atheris>=3' \
 		|| { echo "atheris has wheels for Python 3.11 to 3.13 on Linux and macOS only" >&2; exit 1; }
-	for target in decoder link; do \
+	for target in decoder session; do \
 		$(BIN)/python -m fuzz $$target -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 || exit 1; done
 
 mutants: $(VENV)/dev  ## mutation testing of the protocol, some ten minutes; what is left is in docs/reliability.md
@@ -63,11 +63,14 @@ bench: .venv-bench/ready  ## measure everything into docs/performance.md; QUICK=
 		done; fi; true
 	@touch $@
 
-soak: $(VENV)/dev  ## a million exchanges on bad lines, some six minutes
-	$(BIN)/python -m benchmarks.soak
+soak: $(VENV)/dev  ## a million exchanges on bad lines, some ten minutes
+	$(BIN)/python -m stress.soak
 
 hostile: $(VENV)/dev  ## garbage at full speed, a minute of each kind
-	$(BIN)/python -m benchmarks.hostile
+	$(BIN)/python -m stress.hostile
+
+sick-fleet: $(VENV)/dev  ## 200 controllers of which a fifth is sick, for ten minutes
+	$(BIN)/python -m stress.sick_fleet
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "tracer_async needs Python 3.11 or later, and none is on the PATH" >&2; exit 1; }

@@ -1,4 +1,4 @@
-"""Run a target with atheris: ``python -m fuzz decoder|link [libFuzzer's options, or files to replay]``.
+"""Run a target with atheris: ``python -m fuzz decoder|session [libFuzzer's options, or files to replay]``.
 
 What it finds worth keeping goes on from run to run in ``.cache/fuzz/<target>``; an input that breaks an invariant is
 written beside that folder, and is replayed by naming the file.
@@ -10,10 +10,10 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["tracer_async"]):  # what is imported earlier, by anyone, is not instrumented
-    from fuzz import fuzz_decoder, fuzz_link
+    from fuzz import fuzz_decoder, fuzz_session
     from fuzz.make_corpus import SEEDS, write_corpus
 
-TARGETS = {"decoder": fuzz_decoder.check, "link": fuzz_link.check}
+TARGETS = {"decoder": fuzz_decoder.check, "session": fuzz_session.check}
 CACHE = Path(".cache", "fuzz")
 
 

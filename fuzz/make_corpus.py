@@ -11,10 +11,10 @@ from hashlib import sha256
 from pathlib import Path
 
 from fuzz.fuzz_decoder import FLUSH, MEND
-from fuzz.fuzz_link import DELAYS, OPERATIONS
+from fuzz.fuzz_session import OPERATIONS
 from tracer_async.protocol import SYNC, Frame, RealtimeData
 
-__all__ = ["SEEDS", "decoder_seeds", "link_seeds", "write_corpus"]
+__all__ = ["SEEDS", "decoder_seeds", "session_seeds", "write_corpus", "written"]
 
 _READING = RealtimeData.from_bytes(bytes.fromhex("DC04500D000000005904980500000029000000013A760100")).to_bytes()
 
@@ -45,51 +45,75 @@ def decoder_seeds() -> list[bytes]:
     return [bytes((len(cut) | option,)) + cut + stream for stream in streams for cut in cuts for option in (0, MEND)]
 
 
-def link_seeds() -> list[bytes]:
-    """Scenes, each under several options."""
+def session_seeds() -> list[bytes]:
+    """Scenes, each under several options. Before a command stands a reading, and wait:6 behind it."""
+    ready = "connect post reply arrive wait:6"
+    late = f"{ready} switch:1 reply arrive wait:6 post reply cancel switch reply cancel wait:6"
     scenes = [
-        "connect read reply receive",
-        "connect read reply trickle:15 wait:1 receive",
-        "connect read read:1 ask:4 reply receive read:2 read:8",
-        "read wait:4 connect reply receive",
-        "read wait:13",
+        "connect post reply arrive",
+        "connect post:4 reply trickle:15 wait:1 arrive",
+        "connect post post:4 post:4 reply arrive reply arrive",
+        "post wait:4 connect reply arrive",
+        "post note_down:1 wait:13",
         # Late replies, within their fence and behind it.
-        "connect read next_timer reply receive read reply receive",
-        "connect read next_timer wait:8 next_timer reply receive reply receive",
-        "connect ask:8 wait:9 wait:11 wait:9 ask:8 reply receive reply receive",
-        "connect ask:8 cancel wait:11 wait:9 ask:8 reply:1 receive",
-        "connect ask:11 wait:9 write wait:11 reply receive wait:11 reply receive reply receive",
-        # The load: followed, not followed, not answered, and answered in doubt.
-        "connect set_load:1 reply receive",
-        "connect set_load:1 reply:4 receive reply receive",
-        "connect set_load:1 wait:9 wait:11 reply:1 receive",
-        "connect set_load:1 wait:9 cancel wait:11 set_load:0 reply receive reply receive reply receive",
-        "connect set_load:1 reply:12 receive reply receive",
-        "connect set_load:1 set_load:0 read reply receive reply receive reply receive reply receive",
-        # The load is on by replies from before it was switched off.
-        "connect ask:9 cancel reply ask:10 cancel reply wait:4 set_load:1 trickle:12",
-        "connect ask:9 reply receive ask:8 cancel reply ask:10 cancel reply wait:4 set_load:1 wait:9 receive",
+        "connect post next_deadline reply arrive post reply arrive",
+        "connect post next_deadline wait:9 next_deadline reply arrive reply arrive",
+        "connect post wait:10 wait:11 wait:10 post reply arrive reply arrive",
+        "connect post cancel wait:11 wait:10 post reply:1 arrive",
+        f"{ready} post:3 wait:10 post:3 wait:11 reply arrive wait:11 reply arrive reply arrive",
+        # The load: followed, not followed, not answered, answered ambiguously, and with other requests between.
+        f"{ready} switch:1 reply arrive",
+        f"{ready} switch:1 reply:4 arrive reply arrive",
+        f"{ready} switch:1 wait:10 wait:11 reply:1 arrive",
+        f"{ready} switch:1 wait:10 wait:11 reply:9 arrive reply arrive reply arrive",
+        f"{ready} switch:1 wait:10 cancel wait:11 switch reply arrive reply arrive reply arrive",
+        f"{ready} switch:1 reply:12 arrive reply arrive",
+        f"{ready} switch:1 switch post reply arrive reply arrive reply arrive reply arrive",
+        f"{ready} switch:1 post:3 post:1 reply:4 arrive reply arrive reply arrive wait:6 reply arrive",
+        "connect switch:1 reply arrive wait:6 reply arrive",
+        # The load is on by replies from before it was switched off; and off by the copy of a reply from before.
+        f"{ready} switch:1 reply cancel switch reply cancel wait:4 switch:1 trickle:12 arrive",
+        f"{late} switch:1 wait:10 trickle:15 trickle:15 trickle:3 arrive",
+        f"{ready} switch reply foreign:4 trickle:12 switch:1 trickle:12 wait:6 reply:9 arrive reply arrive",
+        f"{ready} switch:1 reply foreign:4 trickle:12 switch reply foreign:4 trickle:12 wait:10 switch arrive",
+        # Commands one behind the other, alike and not.
+        "connect post:3 reply arrive wait:6 reply arrive post:3 reply arrive wait:6 reply arrive",
+        f"{ready} post:1 post:1 post:5 post:3 post reply arrive reply arrive wait:6 reply arrive reply arrive",
+        f"{ready} post:3 reply foreign:4 post:3 arrive reply arrive wait:6 reply arrive",
+        "connect post:8 post:8 reply arrive wait:6 reply arrive reply:12 arrive wait:6 reply:12 arrive",
         # Damage.
-        "connect read garbage:8=eb90eb90eb9000a0c8 reply receive wait:8",
-        "connect read garbage:2=00eb90 receive wait:4 reply receive",
-        "connect read garbage:8=eb90eb90eb9000a0c8 receive wait:3 reply receive next_timer next_timer",
-        "connect read reply:12 receive read foreign:4 receive foreign receive",
+        "connect post garbage:8=eb90eb90eb9000a0c8 reply arrive wait:9",
+        "connect post garbage:2=00eb90 arrive wait:4 reply arrive",
+        "connect post garbage:8=eb90eb90eb9000a0c8 arrive wait:3 reply arrive next_deadline next_deadline",
+        "connect post reply:12 arrive post foreign:4 arrive foreign arrive",
+        "connect post wait:8 reply trickle:15 wait:5 arrive",
         # Doubled replies.
-        "connect read reply receive foreign:4 receive read reply receive",
-        "connect read:1 reply foreign:4 trickle:15 trickle:15 trickle:5 read:1 receive reply receive wait:5 read",
-        "connect ask ask:8 reply receive foreign:4 receive reply receive wait:5 ask reply receive",
-        "connect ask:8 wait:9 wait:11 ask:8 reply foreign:4 receive reply receive",
+        "connect post reply arrive foreign:4 arrive post reply arrive",
+        "connect post reply foreign:4 trickle:15 trickle:15 trickle:5 post arrive reply arrive wait:6 post",
+        "connect post post reply arrive foreign:4 arrive reply arrive wait:6 post reply arrive",
+        "connect post wait:10 wait:11 post reply foreign:4 arrive reply arrive",
+        f"{ready} switch:1 reply foreign:4 arrive switch reply:4 arrive wait:6 reply arrive reply arrive",
+        # An application that blocks.
+        "connect post stall reply arrive wait:15 resume",
+        "connect post reply arrive post foreign:4 stall arrive wait:7 resume reply arrive",
+        f"{ready} switch:1 reply foreign:4 trickle:12 stall switch arrive wait:7 resume reply arrive reply arrive",
+        f"{ready} post:3 stall reply arrive foreign:4 arrive wait:7 post:3 resume reply arrive wait:6 reply arrive",
+        "connect post post reply arrive garbage:8=eb90eb90eb9000a0c8 foreign:4 stall arrive wait:7 resume wait:5",
+        "connect post stall reply arrive wait:11 resume:9 wait:11 post cancel resume:15 resume",
         # Links that come and go, and the end.
-        "connect read lose connect reply receive reply receive",
-        "connect write lose:1 write connect reply receive reply receive reply receive",
-        "connect read reply trickle:9 lose connect receive wait:8",
-        "connect ask ask:4 read set_load:1 cancel:1 cancel:1 reply receive cancel reply receive",
-        "connect break_write read connect reply receive",
-        "read write set_load:1 close read connect",
-        "connect read set_load:1 close reply receive read",
-        "connect read:1 next_timer next_timer next_timer next_timer connect reply receive",
+        "connect post lose connect reply arrive reply arrive",
+        f"{ready} post:3 lose:1 post:3 connect reply arrive reply arrive reply arrive",
+        f"{ready} switch:1 lose:1 connect reply arrive wait:6 reply arrive reply arrive",
+        f"{ready} switch:1 lose connect post reply arrive wait:10 reply arrive",
+        "connect post reply trickle:9 lose connect arrive wait:9",
+        "connect post post:8 post:4 switch:1 cancel:1 cancel:1 reply arrive cancel reply arrive",
+        "connect post:3 cancel post:4 reply arrive reply arrive",
+        "connect switch:1 post:4 next_deadline next_deadline next_deadline next_deadline",
+        "post post:3 switch:1 close post connect",
+        "connect post switch:1 close reply arrive post",
+        "connect post:4 next_deadline next_deadline next_deadline next_deadline connect reply arrive",
     ]
-    options = [bytes((first, second)) for first in (0x00, 0x26, 0x1D, 0x7B) for second in (0, 3)]
+    options = [bytes((first, second)) for first in (0x00, 0x26, 0x9D, 0x7B) for second in (0, 3, 4, 14)]
     return [option + written(scene) for scene in scenes for option in options]
 
 
@@ -100,13 +124,12 @@ def written(scene: str) -> bytes:
         operation, _, raw = word.partition("=")
         name, _, argument = operation.partition(":")
         number = int(argument or "0")
-        assert name != "wait" or number < len(DELAYS)
         result.append(OPERATIONS.index(name) | number << 4)
         result += bytes.fromhex(raw)
     return bytes(result)
 
 
-SEEDS = {"decoder": decoder_seeds, "link": link_seeds}
+SEEDS = {"decoder": decoder_seeds, "session": session_seeds}
 
 
 def write_corpus(folder: Path, seeds: list[bytes]) -> None:

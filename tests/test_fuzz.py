@@ -1,6 +1,6 @@
 """The fuzz targets without a fuzzer: their seeds, and the same mutations of them each time.
 
-``make fuzz`` hunts further, with atheris; an input that it finds belongs here once what it showed is mended.
+``make fuzz`` hunts further, with atheris; an input that it finds belongs here once what it showed is fixed.
 """
 
 from __future__ import annotations
@@ -10,17 +10,20 @@ from collections.abc import Callable
 
 import pytest
 
-from fuzz import fuzz_decoder, fuzz_link
-from fuzz.make_corpus import SEEDS
+from fuzz import fuzz_decoder, fuzz_session
+from fuzz.make_corpus import SEEDS, written
 
 TARGETS = pytest.mark.parametrize(
     ("seeds", "check"),
     [
         pytest.param(SEEDS["decoder"](), fuzz_decoder.check, id="decoder"),
-        pytest.param(SEEDS["link"](), fuzz_link.check, id="link"),
+        pytest.param(SEEDS["session"](), fuzz_session.check, id="session"),
     ],
 )
 MUTATIONS = 1500
+READY = "connect post reply arrive wait:6"
+HIDDEN_COPY = "connect post post reply arrive garbage:8"
+STALLED = "foreign:4 stall arrive wait:7 resume"
 
 
 def mutated(seeds: list[bytes], rng: random.Random) -> bytes:
@@ -62,11 +65,30 @@ def test_the_invariant_holds_for_mutations_of_the_seeds(seeds: list[bytes], chec
 
 
 @pytest.mark.parametrize(
-    "found",
+    ("options", "scene"),
     [
-        # Closed while a good reply stood behind a header that promised more: the end of the link found it, unasked for.
-        "7b000d0087eb90eb90eb9000a0c80508",
+        # Closed while a good reply stood behind a header that promised more.
+        ("7b00", "connect post garbage:8=eb90eb90eb9000a0c8 reply arrive close"),
+        # A copy of an earlier reply was taken for the answer to a switching. Its own reply, which came later, confirmed
+        # the next switching.
+        (
+            "0000",
+            f"{READY} switch:1 reply foreign:4 trickle:12 switch reply trickle:12 wait:10 wait:10 switch arrive",
+        ),
+        # The late reply to a command, which equals the command, made a reading fail with an error about echoes.
+        (
+            "0004",
+            f"{READY} switch wait:10 wait:10 lose connect post reply arrive next_deadline",
+        ),
+        # The copy of a reply stood behind a header that promised more. It got the time of the bytes that came after it,
+        # when these brought it to light, and when a pause did.
+        ("0000", f"{HIDDEN_COPY}=eb90eb90eb9000a030 {STALLED} garbage:15={bytes(16).hex()} arrive"),
+        ("0000", f"{HIDDEN_COPY}=eb90eb90eb9000a0c8 {STALLED} garbage:0=00 arrive wait:5"),
+        # A command that was never sent was said to be lost with the connection.
+        ("0000", "connect switch post:4 lose connect reply arrive wait:6 reply arrive"),
+        # The reading before a command that is not urgent was asked for again and again.
+        ("2603", "connect post:8 next_deadline next_deadline next_deadline next_deadline next_deadline"),
     ],
 )
-def test_what_a_fuzzer_found_stays_mended(found: str) -> None:
-    fuzz_link.check(bytes.fromhex(found))
+def test_what_a_fuzzer_found_stays_fixed(options: str, scene: str) -> None:
+    fuzz_session.check(bytes.fromhex(options) + written(scene))

@@ -39,13 +39,14 @@ def test_every_field_and_every_error_is_described() -> None:
 
 def test_every_call_that_is_described_is_there() -> None:
     calls = set(re.findall(r"`[^`\n]*\btracer\.(\w+)", README)) - {"sock"}
-    assert calls >= {"read_realtime", "set_load", "write_settings", "execute", "poll", "frames", "link", "stats"}
+    assert calls >= {"read_realtime", "set_load", "write_settings", "execute", "poll", "frames", "stats"}
+    assert calls >= {"state", "state_changes", "open", "aclose"}
     old_program = {"set_load_on"}
     assert all(hasattr(TracerClient, name) for name in calls - old_program)
 
 
 def test_every_url_that_is_described_is_one() -> None:
-    from tracer_async.transport.address import parse_address
+    from tracer_async.transport import parse_address
 
     table = README.partition("| URL | what it means |")[2].partition("\n\n")[0]
     urls = [url for url in re.findall(r"`([^`]+)`", table) if not url.startswith("ssl_context")]

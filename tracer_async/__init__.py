@@ -1,17 +1,21 @@
 """EPsolar Tracer solar charge controllers with the MT-5 port, for asyncio."""
 
-from tracer_async.client._line import LineStats
-from tracer_async.client.client import LinkState, TracerClient
+from tracer_async.client._connection import ConnectionState
+from tracer_async.client._options import ClientOptions
+from tracer_async.client.client import TracerClient
 from tracer_async.client.fleet import Fleet, FleetReading
 from tracer_async.client.polling import poll
 from tracer_async.client.reading import Reading
 from tracer_async.client.subscription import Subscription
 from tracer_async.errors import (
     AddressError,
+    AmbiguousReplyError,
     CaptureError,
+    EchoError,
     HostNotFoundError,
     LinkClosedError,
     LinkError,
+    LinkFloodedError,
     LinkLostError,
     LinkRefusedError,
     LinkTimeoutError,
@@ -41,6 +45,7 @@ from tracer_async.protocol import (
     Noise,
     ReadRealtime,
     RealtimeData,
+    SessionStats,
     WriteSettings,
     crc16,
 )
@@ -49,23 +54,26 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AddressError",
+    "AmbiguousReplyError",
     "BatteryType",
     "CaptureError",
+    "ClientOptions",
     "Command",
     "CommandCode",
+    "ConnectionState",
     "ControlSettings",
     "CorruptFrame",
+    "EchoError",
     "Fleet",
     "FleetReading",
     "Frame",
     "FrameDecoder",
     "HostNotFoundError",
-    "LineStats",
     "LinkClosedError",
     "LinkError",
+    "LinkFloodedError",
     "LinkLostError",
     "LinkRefusedError",
-    "LinkState",
     "LinkTimeoutError",
     "LoadError",
     "LoadMode",
@@ -83,6 +91,7 @@ __all__ = [
     "Reading",
     "RealtimeData",
     "ResponseTimeoutError",
+    "SessionStats",
     "Subscription",
     "TlsError",
     "TracerClient",

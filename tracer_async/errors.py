@@ -15,8 +15,11 @@
     |   |-- LinkTimeoutError        (also TimeoutError)
     |   |-- TlsError
     |   |-- LinkLostError
+    |   |-- LinkFloodedError
     |   `-- LinkClosedError
     |-- ResponseTimeoutError        (also TimeoutError)
+    |   `-- EchoError
+    |-- AmbiguousReplyError
     |-- MalformedReplyError         (also ValueError)
     `-- LoadError
         |-- LoadRefusedError
@@ -30,14 +33,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tracer_async.protocol import RealtimeData
+    from tracer_async.protocol.values import RealtimeData
 
 __all__ = [
     "AddressError",
+    "AmbiguousReplyError",
     "CaptureError",
+    "EchoError",
     "HostNotFoundError",
     "LinkClosedError",
     "LinkError",
+    "LinkFloodedError",
     "LinkLostError",
     "LinkRefusedError",
     "LinkTimeoutError",
@@ -119,23 +125,60 @@ class LinkLostError(LinkError):
     """The link broke while a request was under way that may not be sent twice: it may have been carried out."""
 
 
+class LinkFloodedError(LinkError):
+    """The other side sends far more than was asked for, faster than any serial line: this is no controller."""
+
+
 class LinkClosedError(LinkError):
     """The client has been closed, or was never opened."""
 
 
 class ResponseTimeoutError(TracerError, TimeoutError):
-    """The controller did not answer. ``command`` is the command byte, ``waited`` the seconds from the first try on."""
+    """The controller did not answer.
 
-    def __init__(self, address: str, command: int, waited: float, attempts: int) -> None:
-        tries = "once" if attempts == 1 else f"{attempts} times"
+    ``command`` is the command byte of the request, ``waited`` the seconds since it was first sent, ``attempts`` how
+    often it was sent. ``unsent`` is the command byte of a command that was not sent because the reading that has to
+    come before it was not answered, else None.
+    """
+
+    hint = "Is the controller powered, and are its TX and RX wired to the adapter's RX and TX?"
+
+    def __init__(self, address: str, command: int, waited: float, attempts: int, *, unsent: int | None = None) -> None:
+        times = "once" if attempts == 1 else f"{attempts} times"
+        consequence = "" if unsent is None else f"Command {unsent:02X} was not sent. "
         super().__init__(
-            f"{address}: no answer to command {command:02X}, asked {tries} in {waited:.1f} s. "
-            "Is the controller powered, and are its TX and RX wired to the adapter's RX and TX?"
+            f"{address}: no answer to command {command:02X}, sent {times} in {waited:.1f} s. {consequence}{self.hint}"
         )
         self.address = address
         self.command = command
         self.waited = waited
         self.attempts = attempts
+        self.unsent = unsent
+
+
+class EchoError(ResponseTimeoutError):
+    """Only the request itself came back: the adapter echoes, or TX is wired to RX, and no controller answers."""
+
+    hint = (
+        "Only an echo of the request came back: the adapter echoes, or its TX is wired to its own RX. "
+        "Check the wiring, and that the controller is powered."
+    )
+
+
+class AmbiguousReplyError(TracerError):
+    """A reply came that may belong to another request: the command may have been carried out or not.
+
+    ``command`` is the command byte, ``raw`` the data of the reply.
+    """
+
+    def __init__(self, address: str, command: int, raw: bytes) -> None:
+        super().__init__(
+            f"{address}: the reply to command {command:02X} may belong to another request. The command may have been "
+            "carried out or not. Is another program using the same controller, or does the adapter echo?"
+        )
+        self.address = address
+        self.command = command
+        self.raw = raw
 
 
 class MalformedReplyError(TracerError, ValueError):
@@ -176,15 +219,41 @@ class LoadRefusedError(LoadError):
 
 
 class LoadUnknownError(LoadError):
-    """Neither the command nor the reading afterwards was answered: the load may be on or off."""
+    """The state of the load is unknown, or is not the wanted one and nobody knows why.
 
-    def __init__(self, address: str, wanted: bool) -> None:
-        super().__init__(
-            f"{address}: asked to switch the load {_on_off(wanted)}, and got no answer to that nor to reading it back: "
-            "it may be on or off"
-        )
+    ``reading`` is the last one taken after the command, None if there is none. ``sent`` tells whether the command was
+    sent at all.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        wanted: bool,
+        reading: RealtimeData | None = None,
+        *,
+        sent: bool = True,
+        cause: TracerError | None = None,
+    ) -> None:
+        state = _on_off(wanted)
+        hint = f". {cause.hint}" if isinstance(cause, ResponseTimeoutError) else ""
+        if not sent:
+            text = f"cannot switch the load {state}: the controller does not answer. The command was not sent{hint}"
+        elif reading is None:
+            text = (
+                f"cannot tell whether the load is {state}: neither the command nor a reading after it was answered. "
+                f"It may be on or off{hint}"
+            )
+        else:
+            text = (
+                f"the load is {_on_off(reading.load_on)} after the command to switch it {state}, and no answer tells "
+                f"whether the controller received the command{hint}"
+            )
+        super().__init__(f"{address}: {text}")
         self.address = address
         self.wanted = wanted
+        self.reading = reading
+        self.sent = sent
+        self.__cause__ = cause
 
 
 def _on_off(on: bool) -> str:

@@ -10,7 +10,7 @@ import pytest
 from tests.cli.conftest import Command, environment
 from tracer_async import __version__
 from tracer_async.cli.exit_codes import ExitCode, exit_code, table
-from tracer_async.errors import PortBusyError, TracerError
+from tracer_async.errors import AmbiguousReplyError, EchoError, LoadUnknownError, PortBusyError, TracerError
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
@@ -56,7 +56,13 @@ def test_an_unknown_command_is_a_usage_error(command: Command) -> None:
 
 def test_errors_that_have_no_code_of_their_own_have_their_parents() -> None:
     assert exit_code(PortBusyError("serial:///dev/ttyUSB0", "busy")) is ExitCode.NO_LINK
+    assert exit_code(EchoError("sim:", 0xA0, 1.0, 1)) is ExitCode.NO_ANSWER
     assert exit_code(TracerError("?")) is ExitCode.FAILED
+
+
+def test_every_error_that_may_leave_a_command_in_doubt_has_a_code_of_its_own() -> None:
+    assert exit_code(AmbiguousReplyError("sim:", 0xAD, b"")) is ExitCode.AMBIGUOUS
+    assert exit_code(LoadUnknownError("sim:", wanted=True)) is ExitCode.LOAD_UNKNOWN
 
 
 def test_output_that_cannot_be_written_is_one_sentence() -> None:

@@ -45,10 +45,24 @@ def test_a_refusal_has_an_exit_code_of_its_own(command: Command, controller: Cal
     assert "it is off" in err
 
 
-def test_a_state_that_stays_unknown_has_one_too(command: Command, silent: str) -> None:
+def test_a_state_that_stays_unknown_has_one_too(command: Command, controller: Callable[[Answer], str]) -> None:
+    """The controller answers the reading that comes first, and then nothing more."""
+    received: list[Frame] = []
+
+    def answer(frame: Frame) -> bytes:
+        received.append(frame)
+        return stubborn(frame) if len(received) == 1 else b""
+
+    code, out, err = command("load", controller(answer), "on", *QUICK)
+    assert (code, out) == (7, "")
+    assert "It may be on or off" in err
+
+
+def test_a_switch_that_was_not_sent_is_reported_as_such(command: Command, silent: str) -> None:
     code, out, err = command("load", silent, "on", *QUICK)
     assert (code, out) == (7, "")
-    assert "it may be on or off" in err
+    assert "was not sent" in err
+    assert err.count("\n") == 1
 
 
 def test_a_dry_run_shows_the_frame_and_needs_no_link(command: Command) -> None:
@@ -74,20 +88,53 @@ def test_without_a_terminal_nothing_is_written_unless_told(
 
     def answer(frame: Frame) -> bytes:
         asked.append(frame)
-        return Frame(0, frame.command, b"").encode()
+        return Frame(0, frame.command, OFF if frame.command == CommandCode.READ_REALTIME else b"").encode()
 
     url = controller(answer)
     code, out, err = command("settings", url, *SETTINGS)
     assert (code, out, asked) == (2, "", [])
     assert "--yes" in err
     assert command("settings", url, *SETTINGS, "--yes").code == 0
-    assert [frame.command for frame in asked] == [CommandCode.WRITE_SETTINGS]
+    # A reading comes before the first command on a connection.
+    assert [frame.command for frame in asked] == [CommandCode.READ_REALTIME, CommandCode.WRITE_SETTINGS]
 
 
-def test_settings_without_an_answer_are_in_doubt(command: Command, silent: str) -> None:
-    code, _, err = command("settings", silent, *SETTINGS, "--yes", *QUICK)
-    assert code == 4
+@pytest.mark.parametrize(("reply", "expected"), [(b"", 4), (Frame(0, CommandCode.WRITE_SETTINGS, b"\1").encode(), 5)])
+def test_settings_without_a_valid_answer_may_have_been_written(
+    command: Command, controller: Callable[[Answer], str], reply: bytes, expected: int
+) -> None:
+    url = controller(lambda frame: stubborn(frame) if frame.command == CommandCode.READ_REALTIME else reply)
+    code, out, err = command("settings", url, *SETTINGS, "--yes", *QUICK)
+    assert (code, out) == (expected, "")
     assert "may have been written or not" in err
+
+
+def test_settings_that_were_not_sent_are_reported_as_such(command: Command, silent: str) -> None:
+    code, out, err = command("settings", silent, *SETTINGS, "--yes", *QUICK)
+    assert (code, out) == (4, "")
+    assert "Command AD was not sent" in err
+    assert "may have been written" not in err
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (("read", "sim:", "--timeout", "nan"), "timeout"),
+        (("read", "sim:", "--timeout", "1e9"), "timeout"),
+        (("load", "sim:", "on", "--retries", "101"), "retries"),
+        (("watch", "sim:", "--interval", "inf"), "interval"),
+        (("watch", "sim:", "--interval", "1e-9"), "interval"),
+        (("simulate", "--time-scale", "nan"), "time_scale"),
+        (("simulate", "--seed", "1" * 5000), "seed"),
+    ],
+)
+def test_a_number_out_of_range_is_a_usage_error_that_names_the_range(
+    command: Command, words: tuple[str, ...], option: str
+) -> None:
+    code, out, err = command(*words)
+    assert (code, out) == (2, "")
+    assert f"{option} must be " in err or f"--{option}" in err
+    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def test_a_link_that_cannot_be_opened(command: Command) -> None:
 def test_no_answer(command: Command, silent: str) -> None:
     code, out, err = command("read", silent, "--timeout", "0.05", "--retries", "1")
     assert (code, out) == (4, "")
-    assert "asked 2 times" in err
+    assert "sent 2 times" in err
 
 
 def test_an_answer_that_makes_no_sense(command: Command, controller: Callable[[Answer], str]) -> None:

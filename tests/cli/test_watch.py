@@ -15,14 +15,10 @@ import pytest
 from rich.console import Console
 
 from tests.cli.conftest import Answer, Command, Start, environment
+from tracer_async import ConnectionState, Frame, Reading, RealtimeData, ResponseTimeoutError, SessionStats
 from tracer_async.cli.view import View
-from tracer_async.client._line import LineStats
-from tracer_async.client.client import LinkState
-from tracer_async.client.reading import Reading
-from tracer_async.errors import ResponseTimeoutError
-from tracer_async.protocol import Frame, RealtimeData
 
-STATS = LineStats(7, 5, 2, 1, 0, 6, 3, 11, 1)
+STATS = SessionStats(7, 5, 2, 1, 0, 0, 6, 3, 11, 1)
 DATA = RealtimeData.from_bytes(bytes.fromhex("CE04A4060000E8035604A005010001500000000037E80300"))
 
 
@@ -84,9 +80,9 @@ def test_the_view_fits_its_terminal_and_shows_all_there_is(width: int, height: i
     view = View("sim:", 2.0)
     for index in range(50):
         data = DATA._replace(battery_voltage=12 + index / 100)
-        view.take(Reading(1000.0 + 2 * index, data, age=0.05), STATS, LinkState.UP)
+        view.take(Reading(1000.0 + 2 * index, data, age=0.05), STATS, ConnectionState.UP)
     error = ResponseTimeoutError("tcp://controller.example:8088", 0xA0, 3.0, 3)
-    view.take(Reading(1100.0, None, error), STATS, LinkState.DOWN)
+    view.take(Reading(1100.0, None, error), STATS, ConnectionState.DOWN)
     lines = drawn(view, width, height)
     text = "\n".join(lines)
     assert len(lines) <= height
@@ -107,7 +103,7 @@ def test_the_view_fits_its_terminal_and_shows_all_there_is(width: int, height: i
 
 def test_the_view_of_a_small_terminal_is_one_row_a_chart() -> None:
     view = View("sim:", 2.0)
-    view.take(Reading(1000.0, DATA), STATS, LinkState.UP)
+    view.take(Reading(1000.0, DATA), STATS, ConnectionState.UP)
     assert "12.30-12.30 V" in "\n".join(drawn(view, 60, 16))
 
 

@@ -34,7 +34,7 @@ async def first_frame(tracer: TracerClient) -> None:
 
 
 async def closing(tracer: TracerClient) -> None:
-    changes = tracer.link_changes()
+    changes = tracer.state_changes()
     await asyncio.gather(anext(changes), tracer.aclose())
 
 
@@ -52,7 +52,7 @@ CALLS: dict[str, Callable[[TracerClient], Awaitable[object]]] = {
     "write_settings": lambda tracer: tracer.write_settings(SETTINGS),
     "poll": polled,
     "frames": first_frame,
-    "link_changes": closing,
+    "state_changes": closing,
     "open": TracerClient.open,
     "aclose": TracerClient.aclose,
     "async with": used,

@@ -15,9 +15,9 @@ from tests.links import Link
 from tracer_async import (
     BatteryType,
     Command,
+    ConnectionState,
     ControlSettings,
     LinkClosedError,
-    LinkState,
     LoadMode,
     LoadRefusedError,
     LoadState,
@@ -79,7 +79,7 @@ async def test_execute_gives_each_commands_own_answer(link: Link) -> None:
 async def test_many_callers_at_once_all_get_their_own_answer(link: Link) -> None:
     async with TracerClient(link.url) as tracer:
         commands: list[Command[Any]] = [ReadRealtime(), ManualControl(LoadState.ON), ManualControl(LoadState.OFF)]
-        answers = await asyncio.gather(*(tracer.execute(commands[at % 3]) for at in range(60)))
+        answers = await asyncio.gather(*(tracer.execute(commands[at % 3]) for at in range(12)))
     for at, answer in enumerate(answers):
         assert isinstance(answer, RealtimeData) if at % 3 == 0 else answer is LoadState(at % 3 == 1)
 
@@ -101,7 +101,7 @@ async def test_a_closed_client_answers_nothing_and_leaves_nothing(link: Link) ->
     await tracer.read_realtime()
     await tracer.aclose()
     await tracer.aclose()
-    assert tracer.link is LinkState.CLOSED
+    assert tracer.state is ConnectionState.CLOSED
     for refused in (tracer.read_realtime(), tracer.set_load(True), tracer.write_settings(SETTINGS), tracer.open()):
         with pytest.raises(LinkClosedError):
             await refused

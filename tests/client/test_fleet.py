@@ -13,9 +13,9 @@ import pytest
 
 from tests.peer import Peer, realtime
 from tracer_async import (
+    ConnectionState,
     Fleet,
     LinkClosedError,
-    LinkState,
     LinkTimeoutError,
     Reading,
     ResponseTimeoutError,
@@ -218,7 +218,7 @@ async def test_closing_that_is_cancelled_has_closed_all_the_same() -> None:
         closing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await closing
-        assert {client.link for client in clients} == {LinkState.CLOSED}
+        assert {client.state for client in clients} == {ConnectionState.CLOSED}
         before = [client.stats.requests for client in clients]
         await fleet.aclose()
         assert [client.stats.requests for client in clients] == before

@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer_async.client._timer_wheel import Due, Schedule
+from tracer_async.client._timer_wheel import TimerWheel, WheelTimer
 
 
 @given(st.lists(st.tuples(st.floats(0.0, 0.03), st.booleans()), max_size=20))
 def test_each_is_called_once_never_early_and_unless_it_was_cancelled(wanted: list[tuple[float, bool]]) -> None:
     async def run() -> None:
         loop = asyncio.get_running_loop()
-        schedule = Schedule()
+        schedule = TimerWheel()
         called: list[tuple[int, float]] = []
         begun = loop.time()
-        dues: list[Due] = []
+        dues: list[WheelTimer] = []
         for number, (delay, _) in enumerate(wanted):
             dues.append(schedule.call_at(begun + delay, lambda number=number: called.append((number, loop.time()))))  # type: ignore[misc]
         kept = {number for number, (_, cancelled) in enumerate(wanted) if not cancelled}
@@ -37,7 +37,7 @@ def test_each_is_called_once_never_early_and_unless_it_was_cancelled(wanted: lis
 
 async def test_an_earlier_one_does_not_wait_for_a_later_one() -> None:
     loop = asyncio.get_running_loop()
-    schedule = Schedule()
+    schedule = TimerWheel()
     schedule.call_at(loop.time() + 1000, lambda: None)
     soon = loop.create_future()
     schedule.call_at(loop.time(), lambda: soon.set_result(None))
@@ -50,7 +50,7 @@ async def test_one_that_fails_is_reported_and_keeps_none_from_being_called(error
     loop = asyncio.get_running_loop()
     reports: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: reports.append(context))
-    schedule = Schedule()
+    schedule = TimerWheel()
     done = loop.create_future()
     now = loop.time()
 
@@ -65,7 +65,7 @@ async def test_one_that_fails_is_reported_and_keeps_none_from_being_called(error
 
 async def test_what_is_scheduled_by_a_callback_for_the_past_is_called_in_a_turn_of_its_own() -> None:
     """So a callback that is always due cannot hold up the loop."""
-    schedule = Schedule()
+    schedule = TimerWheel()
     turns = 0
 
     def again() -> None:
@@ -87,7 +87,7 @@ async def test_what_is_scheduled_by_a_callback_for_the_past_is_called_in_a_turn_
 async def test_after_a_stall_the_loop_turns_between_slots() -> None:
     """So what has arrived meanwhile is read before all that is overdue has been done."""
     loop = asyncio.get_running_loop()
-    schedule = Schedule()
+    schedule = TimerWheel()
     order: list[str] = []
     done = loop.create_future()
     past = loop.time() - 1.0

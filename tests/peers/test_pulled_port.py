@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tracer_async import LinkState, Reading, TracerClient
+from tracer_async import ConnectionState, Reading, TracerClient
 from tracer_async.simulator import serve_pty
 
 
@@ -19,16 +19,16 @@ async def test_an_adapter_pulled_and_put_back(backend: str, tmp_path: Path) -> N
         port.symlink_to(url.removeprefix("serial://"))
         tracer = TracerClient(f"serial://{port}?backend={backend}", backoff=(0.01, 0.05), connect_timeout=0.1)
         await tracer.open()
-        changes = tracer.link_changes()
+        changes = tracer.state_changes()
         assert (await tracer.read_realtime()).charging
     try:
-        assert await anext(changes) is LinkState.DOWN
+        assert await anext(changes) is ConnectionState.DOWN
         assert not (await next_reading(tracer)).ok
         port.unlink()
         assert not (await next_reading(tracer)).ok
         async with serve_pty() as url:
             port.symlink_to(url.removeprefix("serial://"))
-            assert await anext(changes) is LinkState.UP
+            assert await anext(changes) is ConnectionState.UP
             assert (await tracer.read_realtime()).charging
     finally:
         await tracer.aclose()

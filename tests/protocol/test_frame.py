@@ -91,6 +91,11 @@ def test_a_frame_that_the_protocol_does_not_have_is_not_encoded(frame: Frame, me
         frame.encode()
 
 
+def test_what_is_no_bytes_is_not_encoded() -> None:
+    with pytest.raises(TypeError, match="data must be bytes, not str"):
+        Frame(0, 0xA0, "?").encode()  # type: ignore[arg-type]
+
+
 def test_repr_can_be_evaluated() -> None:
     frame = Frame(0x16, 0xAA, b"\x01")
     assert eval(repr(frame)) == frame

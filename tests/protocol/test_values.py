@@ -114,6 +114,12 @@ def test_a_longer_load_reply_is_read_by_its_first_byte() -> None:
     assert LoadState.from_bytes(b"\x01" + bytes(12)) is LoadState.ON
 
 
+@pytest.mark.parametrize("load", [2, -1])
+def test_another_number_is_no_load_state(load: int) -> None:
+    with pytest.raises(ValueError, match=rf"^load must be .*, not {load}$"):
+        LoadState(load)
+
+
 @pytest.mark.parametrize("raw", [b"", b"\x02", b"\xff"])
 def test_what_is_no_load_state(raw: bytes) -> None:
     with pytest.raises(ValueError, match=rf"^a load state is .*, not {raw[0] if raw else 0}$"):

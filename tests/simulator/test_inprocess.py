@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from tracer_async.protocol import Frame, FrameDecoder
-from tracer_async.simulator import SimulatedTracer, inprocess, open_in_process
+from tracer_async.simulator import SimulatedTracer, _inprocess, open_in_process
 
 READ = Frame(0x16, 0xA0, b"").encode()
 
@@ -129,7 +129,7 @@ async def test_the_protocol_can_be_exchanged() -> None:
 
 
 async def test_half_a_request_is_dropped_on_a_quiet_line(monkeypatch: Any) -> None:
-    monkeypatch.setattr(inprocess, "QUIET", 0.0)
+    monkeypatch.setattr(_inprocess, "QUIET", 0.0)
     transport, recorder = await open_in_process(Recorder)
     # A header that promises 200 bytes holds back the request behind it until the line is quiet.
     transport.write(b"\xeb\x90\xeb\x90\xeb\x90\x16\xa0\xc8" + READ)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tracer_async.protocol import Frame, FrameDecoder
 from tracer_async.simulator import SimulatedTracer
-from tracer_async.simulator.port import BaudPacing, SimulatedPort
+from tracer_async.simulator._port import BaudPacing, SimulatedPort
 
 REQUESTS = st.builds(
     lambda controller_id, request, start_up: Frame(controller_id, *request).encode(start_up=start_up),

@@ -19,10 +19,10 @@ from tests.client.test_client import open_files
 from tests.peer import Peer
 from tracer_async import (
     AddressError,
+    ConnectionState,
     HostNotFoundError,
     LinkError,
     LinkRefusedError,
-    LinkState,
     LinkTimeoutError,
     MissingExtraError,
     PortBusyError,
@@ -32,7 +32,7 @@ from tracer_async import (
     TracerClient,
 )
 from tracer_async.simulator import SimulatedTracer, open_in_process, serve_pty, serve_tcp
-from tracer_async.simulator.port import SimulatedPort
+from tracer_async.simulator._port import SimulatedPort
 from tracer_async.transport import opening
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="ports and their errors are POSIX's here")
@@ -47,7 +47,7 @@ async def fails(url: object, error: type[LinkError], *words: str, **options: Any
         await client.open()
     assert type(caught.value) is error
     assert client.url in str(caught.value)
-    assert client.link is LinkState.CLOSED
+    assert client.state is ConnectionState.CLOSED
     for word in words:
         assert word in str(caught.value)
     for _ in range(100):

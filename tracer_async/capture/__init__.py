@@ -1,7 +1,8 @@
 """Captures of a line: read event by event (`read_capture`), or decoded in bulk into NumPy arrays (`decode_capture`)."""
 
-from tracer_async.capture.columns import KINDS, Capture, decode_capture, decode_chunks
-from tracer_async.capture.events import NOISE_PIECE, CapturedEvent, CaptureFormat, guess_format, read_capture
+from tracer_async.capture._columns import Capture, decode_capture, decode_chunks
+from tracer_async.capture._events import NOISE_PIECE, CapturedEvent, CaptureFormat, guess_format, read_capture
+from tracer_async.capture._kinds import KINDS
 
 __all__ = [
     "KINDS",

@@ -9,7 +9,7 @@ import click
 from tracer_async.cli.exit_codes import ExitCode
 from tracer_async.cli.options import client_of, link_options, resolved_url
 from tracer_async.cli.running import run_async
-from tracer_async.errors import LinkLostError, ResponseTimeoutError
+from tracer_async.errors import LinkLostError, TracerError
 from tracer_async.protocol import BatteryType, ControlSettings, Frame, LoadMode, WriteSettings
 
 __all__ = ["load", "mode_word", "settings"]
@@ -140,8 +140,10 @@ def settings(
         async with client_of(checked, timeout, retries) as tracer:
             try:
                 await tracer.write_settings(values)
-            except (ResponseTimeoutError, LinkLostError):
-                click.echo("The settings may have been written or not: look at the MT-5 meter.", err=True)
+            except TracerError as error:
+                # Any other error is one of the reading that comes before: then the settings were not sent.
+                if isinstance(error, LinkLostError) or getattr(error, "command", None) == WriteSettings.code:
+                    click.echo("The settings may have been written or not: look at the MT-5 meter.", err=True)
                 raise
         click.echo("settings acknowledged by the controller")
 

@@ -6,6 +6,7 @@ from enum import IntEnum
 
 from tracer_async.errors import (
     AddressError,
+    AmbiguousReplyError,
     CaptureError,
     LinkError,
     LoadRefusedError,
@@ -33,6 +34,7 @@ class ExitCode(IntEnum):
     NO_CAPTURE = 8
     MISSING_EXTRA = 9
     NOT_CONFIRMED = 10
+    AMBIGUOUS = 11
     INTERRUPTED = 130
     TERMINATED = 143
 
@@ -45,10 +47,11 @@ _MEANINGS = {
     ExitCode.NO_ANSWER: "the controller did not answer",
     ExitCode.MALFORMED: "the controller's answer makes no sense",
     ExitCode.LOAD_REFUSED: "the controller left the load as it was",
-    ExitCode.LOAD_UNKNOWN: "the load may be on or off",
+    ExitCode.LOAD_UNKNOWN: "it is not certain that the load was switched",
     ExitCode.NO_CAPTURE: "the file is no capture",
     ExitCode.MISSING_EXTRA: "an optional package is not installed",
     ExitCode.NOT_CONFIRMED: "asked, and told not to",
+    ExitCode.AMBIGUOUS: "the answer may belong to another request",
     ExitCode.INTERRUPTED: "ended with Ctrl-C",
     ExitCode.TERMINATED: "ended by SIGTERM",
 }
@@ -56,6 +59,7 @@ _MEANINGS = {
 # The first class that fits counts.
 _OF_ERRORS: dict[type[TracerError], ExitCode] = {
     AddressError: ExitCode.USAGE,
+    AmbiguousReplyError: ExitCode.AMBIGUOUS,
     LinkError: ExitCode.NO_LINK,
     ResponseTimeoutError: ExitCode.NO_ANSWER,
     MalformedReplyError: ExitCode.MALFORMED,

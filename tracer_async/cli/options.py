@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
 
-from tracer_async.client.client import TracerClient
-from tracer_async.transport.address import parse_address
+from tracer_async import TracerClient, TracerError
+from tracer_async.transport import parse_address
 
 __all__ = [
     "URL_VARIABLE",
@@ -19,6 +20,7 @@ __all__ = [
     "link_options",
     "resolved_url",
     "url_argument",
+    "usage_errors",
     "verbose_option",
 ]
 
@@ -63,8 +65,20 @@ def link_options(command: F) -> F:
 
 
 def client_of(url: str, timeout: float, retries: int) -> TracerClient:
-    """Return the client that the link options ask for."""
-    return TracerClient(url, timeout=timeout, retries=retries)
+    """Return the client that the link options ask for. Raises UsageError for a number out of range."""
+    with usage_errors():
+        return TracerClient(url, timeout=timeout, retries=retries)
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Make a usage error of each ValueError: the library knows the ranges, and its text names option and range."""
+    try:
+        yield
+    except TracerError:  # some are a ValueError, too, and have exit codes of their own
+        raise
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from error
 
 
 def format_options(command: F) -> F:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import AsyncExitStack
 
 import anyio
 import click
 
 from tracer_async.cli.exit_codes import ExitCode
-from tracer_async.cli.options import verbose_option
+from tracer_async.cli.options import usage_errors, verbose_option
 from tracer_async.cli.running import run_async
 from tracer_async.errors import LinkError
 
@@ -28,7 +29,7 @@ def _host_ports(ctx: click.Context, param: click.Parameter, values: tuple[str, .
 
 
 def _fault_specs(ctx: click.Context, param: click.Parameter, specs: tuple[str, ...]) -> tuple[str, ...]:
-    from tracer_async.simulator.faults import parse_fault
+    from tracer_async.simulator import parse_fault
 
     for spec in specs:
         try:
@@ -74,7 +75,11 @@ class _ListsFaults(click.Command):
     help="Let something go wrong now and then; see below.",
 )
 @click.option(
-    "--seed", type=int, default=0, show_default=True, help="The same seed gives the same weather and the same faults."
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="The same seed gives the same weather and the same faults.",
 )
 @click.option(
     "--start-hour",
@@ -102,13 +107,14 @@ def simulate(
     """
     from tracer_async.simulator import Faults, SimulatedTracer, serve_pty, serve_tcp, serve_unix
 
-    faults = Faults(*fault, seed=seed)
+    with usage_errors():
+        faults = Faults(*fault, seed=seed)
+        tracer = SimulatedTracer(seed=seed, time_scale=time_scale, start_hour=start_hour)
     if pty:
         try:
             faults.check_serial()
         except ValueError as error:
             raise click.UsageError(f"--pty: {error}.") from error
-    tracer = SimulatedTracer(seed=seed, time_scale=time_scale, start_hour=start_hour)
     if not (tcp or pty or unix):
         tcp = (("127.0.0.1", 0),)
     servers = [
@@ -132,5 +138,8 @@ def simulate(
                 click.echo(f"listening on {url}")  # which flushes
             await anyio.sleep_forever()
 
+    log = logging.getLogger("tracer_async.simulator")
+    if log.getEffectiveLevel() > logging.WARNING:
+        log.setLevel(logging.WARNING)  # a server that cannot accept clients says so without -v too
     # A service that was asked to end, and did, has done well.
     run_async(serve, on_sigterm=ExitCode.OK)

@@ -14,19 +14,16 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from tracer_async import ConnectionState, Reading, RealtimeData, SessionStats
 from tracer_async.cli.charts import bars, columns, step_of
 from tracer_async.cli.tables import alarm_words
-from tracer_async.client._line import LineStats
-from tracer_async.client.client import LinkState
-from tracer_async.client.reading import Reading
-from tracer_async.protocol import RealtimeData
 
 __all__ = ["View"]
 
 _MINUTES = 10
 # Rows that are no chart: the header, two panels of four and two rows, the last error in two rows, and the footer.
 _OTHER_ROWS = 1 + 6 + 4 + 2 + 1
-_LINK_STYLES = {LinkState.UP: "green", LinkState.CONNECTING: "yellow", LinkState.DOWN: "bold red"}
+_LINK_STYLES = {ConnectionState.UP: "green", ConnectionState.CONNECTING: "yellow", ConnectionState.DOWN: "bold red"}
 
 
 class _Chart(NamedTuple):
@@ -59,15 +56,15 @@ class View:
         self._last: Reading | None = None
         self._error: Reading | None = None
         self._failures = 0
-        self._link = LinkState.CONNECTING
-        self._stats = LineStats(*[0] * len(LineStats._fields))
+        self._link = ConnectionState.CONNECTING
+        self._stats = SessionStats(*[0] * len(SessionStats._fields))
 
-    def follow(self, stats: LineStats, link: LinkState) -> None:
+    def follow(self, stats: SessionStats, link: ConnectionState) -> None:
         """Show how the line does."""
         self._stats = stats
         self._link = link
 
-    def take(self, reading: Reading, stats: LineStats, link: LinkState) -> None:
+    def take(self, reading: Reading, stats: SessionStats, link: ConnectionState) -> None:
         """Show *reading* from now on; one that failed leaves the numbers as they are, and says so."""
         self.follow(stats, link)
         if reading.data is None:
@@ -116,7 +113,7 @@ class View:
     @property
     def _is_old(self) -> bool:
         """Whether what is shown is known to be from before something went wrong."""
-        return self._failures > 0 or self._link is LinkState.DOWN
+        return self._failures > 0 or self._link is ConnectionState.DOWN
 
     def _title_of_numbers(self) -> Text:
         if self._last is None:
@@ -199,14 +196,15 @@ class View:
                 (stats.answers, "answers", False),
                 (stats.timeouts, "timeouts", True),
                 (stats.late, "late", True),
-                (stats.unasked, "unasked", True),
+                (stats.unsolicited, "unsolicited", True),
+                (stats.echoes, "echoes", True),
                 (stats.frames, "frames", False),
                 (stats.corrupt_frames, "damaged", True),
                 (stats.noise_bytes, "noise bytes", True),
                 (stats.links, "links made", False),
             )
         ):
-            text.append("\n" if index == 5 else "" if index == 0 else ", ")
+            text.append("\n" if index == 6 else "" if index == 0 else ", ")
             text.append(f"{number} {name}", style="yellow" if is_trouble and number else "")
         if self._last is not None and self._last.age and not self._is_old:
             text.append(f", at most {self._last.age * 1000:.0f} ms old")

@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING
 import anyio
 import click
 
+from tracer_async import Reading, TracerError
 from tracer_async.cli import formats
 from tracer_async.cli.exit_codes import exit_code
-from tracer_async.cli.options import client_of, format_options, link_options, url_argument
+from tracer_async.cli.options import client_of, format_options, link_options, url_argument, usage_errors
 from tracer_async.cli.read import TO_TEXT
 from tracer_async.cli.running import run_async
-from tracer_async.client.reading import Reading
-from tracer_async.errors import TracerError
 
 if TYPE_CHECKING:
+    from tracer_async import TracerClient
     from tracer_async.cli.view import View
-    from tracer_async.client.client import TracerClient
 
 __all__ = ["watch"]
 
@@ -87,8 +86,10 @@ def watch(
     async def follow() -> None:
         nonlocal seen, failed, error
         async with client_of(url, timeout, retries) as tracer:
+            with usage_errors():
+                poll = tracer.poll(interval)
             screen = _draw(tracer, view) if live and view else nullcontext()
-            async with screen as refresh, aclosing(tracer.poll(interval)) as readings:
+            async with screen as refresh, aclosing(poll) as readings:
                 if not live and output in _HEADERS:
                     click.echo(_HEADERS[output])
                 async for reading in readings:
@@ -96,7 +97,7 @@ def watch(
                     if reading.error is not None:
                         failed, error = failed + 1, reading.error
                     if view:
-                        view.take(reading, tracer.stats, tracer.link)
+                        view.take(reading, tracer.stats, tracer.state)
                     if refresh:
                         refresh()
                     else:
@@ -131,7 +132,7 @@ async def _draw(tracer: TracerClient, view: View) -> AsyncIterator[Callable[[], 
     async def tick(live: Live) -> None:
         while True:
             await anyio.sleep(1)
-            view.follow(tracer.stats, tracer.link)
+            view.follow(tracer.stats, tracer.state)
             live.refresh()
 
     try:

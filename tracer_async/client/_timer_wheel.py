@@ -1,4 +1,4 @@
-"""A schedule for thousands of callbacks, on one timer of the event loop.
+"""A timer wheel: thousands of callbacks, on one timer of the event loop.
 
 An event loop keeps its timers in order one by one. With thousands of them that costs more than a tenth of all that
 polling takes, so time is cut into slots here: what is due within a slot is called at its end, in the order in which it
@@ -13,24 +13,24 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Protocol
 
-__all__ = ["CallAt", "Due", "Schedule", "Timer"]
+__all__ = ["CallAt", "Timer", "TimerWheel", "WheelTimer"]
 
 # Seconds: this much late at most is a callback. Each slot in which anything is due costs a turn of the loop.
 _SLOT = 0.005
 
 
 class Timer(Protocol):
-    """What can be cancelled before it is due: an asyncio.TimerHandle, or a `Due`."""
+    """What can be cancelled before it is due: an asyncio.TimerHandle, or a `WheelTimer`."""
 
     def cancel(self) -> None:
         """Take it back."""
 
 
 CallAt = Callable[[float, Callable[[], None]], Timer]
-"""How a callback is scheduled, at a time on the loop's clock: ``loop.call_at``, or `Schedule.call_at`."""
+"""How a callback is scheduled, at a time on the loop's clock: ``loop.call_at``, or `TimerWheel.call_at`."""
 
 
-class Due:
+class WheelTimer:
     """A callback that is due, unless it is cancelled before."""
 
     __slots__ = ("callback",)
@@ -43,19 +43,19 @@ class Due:
         self.callback = None
 
 
-class Schedule:
+class TimerWheel:
     """Calls back at about the time, up to 5 ms late, within the running event loop."""
 
     def __init__(self) -> None:
-        self._slots: dict[int, list[Due]] = {}
+        self._slots: dict[int, list[WheelTimer]] = {}
         # The numbers of the slots that hold anything, as a heap.
         self._order: list[int] = []
         self._timer: asyncio.TimerHandle | None = None
         self._timer_slot = 0
 
-    def call_at(self, when: float, callback: Callable[[], None]) -> Due:
+    def call_at(self, when: float, callback: Callable[[], None]) -> WheelTimer:
         """Schedule *callback* for the end of the slot in which *when* lies, on the loop's clock."""
-        due = Due(callback)
+        due = WheelTimer(callback)
         slot = math.ceil(when / _SLOT)
         others = self._slots.get(slot)
         if others is None:

@@ -1,92 +1,66 @@
-"""The client: ask one controller, over whatever link there is to it, for as long as the service runs."""
+"""The client of one controller: asks it over its link for as long as the application runs."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import random
-import time
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, nullcontext
-from enum import StrEnum
-from typing import TYPE_CHECKING, Self, TypeVar
-from weakref import WeakSet
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Self, TypeVar, cast
 
-from tracer_async.client._line import Line, LineOptions, LineStats
+from tracer_async.client._connection import Connection, ConnectionState
+from tracer_async.client._options import Target
+from tracer_async.client._reconnect import LinkKeeper
 from tracer_async.client._timer_wheel import CallAt
 from tracer_async.client.polling import poll
 from tracer_async.client.reading import Reading
 from tracer_async.client.subscription import Subscription
-from tracer_async.errors import (
-    LinkClosedError,
-    LinkError,
-    LinkLostError,
-    LoadRefusedError,
-    LoadUnknownError,
-    MalformedReplyError,
-    ResponseTimeoutError,
-    TracerError,
-)
+from tracer_async.errors import LinkClosedError
 from tracer_async.protocol import (
     Command,
     ControlSettings,
     Frame,
     LoadState,
-    ManualControl,
     ReadRealtime,
     RealtimeData,
+    SessionStats,
     WriteSettings,
 )
-from tracer_async.transport.address import SerialAddress, SimAddress, parse_address
-from tracer_async.transport.link import LinkProtocol
-from tracer_async.transport.opening import TransportFactory, open_link, transport_factory
+from tracer_async.protocol._numbers import check_flag, check_number
+from tracer_async.transport.opening import TransportFactory
 
 if TYPE_CHECKING:
     import ssl
     from types import TracebackType
 
-__all__ = ["LinkState", "TracerClient"]
+__all__ = ["TracerClient"]
 
 R = TypeVar("R")
 
-_log = logging.getLogger("tracer_async")
-
 _READ = ReadRealtime()
-
-
-class LinkState(StrEnum):
-    """What there is between a client and its controller."""
-
-    CONNECTING = "connecting"
-    """It is being opened for the first time."""
-    UP = "up"
-    """Open. Whether the controller answers is another matter."""
-    DOWN = "down"
-    """Lost, and being opened again."""
-    CLOSED = "closed"
-    """Not opened yet, or closed for good."""
 
 
 class TracerClient:
     """One controller. ``async with TracerClient(url) as tracer: await tracer.read_realtime()``.
 
-    Every method may be called from any number of tasks at once, and cancelled at any moment. A client is used once:
-    closed, it stays closed.
+    Every method may be called from any number of tasks of one event loop at once, and cancelled at any moment. In
+    another event loop or thread than that in which the client was opened, methods raise RuntimeError and send nothing.
+    A client is used once: closed, it stays closed.
 
     :param url: ``/dev/ttyUSB0``, ``COM3``, ``host:port``, ``serial://``, ``tcp://``, ``tls://``, ``unix:``, ``sim:``;
-        or one's own transport factory: called with a protocol factory, it returns ``(transport, protocol)``.
+        or a transport factory of your own: called with a protocol factory, it returns ``(transport, protocol)``.
     :param controller_id: The ID in requests, 0 to 255. Controllers ignore it.
     :param timeout: Seconds to wait for an answer, each time a request is sent.
     :param retries: How often a request without an answer is sent again. Settings never are.
-    :param fence: Seconds that the line is kept free after a request was given up, if its reply does not come earlier.
-    :param connect_timeout: Seconds that an attempt to open the link may take, and that a request waits for a link that
-        is down.
-    :param backoff: Seconds between attempts to open a lost link: the first, and the longest that it doubles to. Each is
-        shortened by up to half, at random. Only a frame received starts it anew.
-    :param dead_after: After how many timeouts in a row a link over a network is taken for dead and opened anew.
-    :param start_offline: Whether `open` comes back although there is no link yet, instead of raising.
+    :param fence: Seconds for which nothing is sent after a request was abandoned, if its reply does not come earlier.
+    :param connect_timeout: Seconds that an attempt to connect may take, and that a request waits for a connection.
+    :param backoff: Initial and maximum delay between attempts to reconnect, in seconds. Each delay is shortened at
+        random by up to half. Only a good frame resets it.
+    :param dead_after: Timeouts in a row after which a network connection is given up and established again.
+    :param start_offline: Whether `open` returns although there is no connection yet, instead of raising.
     :param start_up: Whether requests begin with the bytes that wake a sleeping power line.
     :param ssl_context: For ``tls://``; without it, the system's certificates decide.
+    :raises TypeError: if an option is not a number, or a float where a whole number is meant.
+    :raises ValueError: if an option is out of its range (``docs/ranges.md``).
     :raises AddressError: if the URL names no controller.
     :raises MissingExtraError: if a package is needed that is not installed.
     """
@@ -94,17 +68,12 @@ class TracerClient:
     # A service may have thousands of clients: without slots each would take a fifth more memory.
     __slots__ = (
         "__weakref__",
-        "_backoff",
-        "_factory",
-        "_gate",
+        "_closed",
+        "_connection",
         "_keeper",
-        "_last",
-        "_line",
-        "_link",
         "_opened",
-        "_options",
         "_start_offline",
-        "_watchers",
+        "_target",
         "url",
     )
 
@@ -123,92 +92,81 @@ class TracerClient:
         start_up: bool = True,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        if not 0 <= controller_id <= 0xFF:
-            raise ValueError(f"controller_id must be 0 to 255, not {controller_id}")
-        for name, value in (("timeout", timeout), ("connect_timeout", connect_timeout), ("backoff", backoff[0])):
-            if not value > 0:
-                raise ValueError(f"{name} must be above 0 seconds, not {value}")
-        if not fence >= 0:
-            raise ValueError(f"fence must be 0 seconds or more, not {fence}")
-        if retries < 0 or dead_after < 1:
-            raise ValueError(f"retries must be 0 or more and dead_after 1 or more, not {retries} and {dead_after}")
-        if callable(url):
-            self.url = getattr(url, "__name__", type(url).__name__)
-            self._factory = url
-            on_network = True
-        else:
-            address = parse_address(url)
-            self.url = str(address)
-            self._factory = transport_factory(address, ssl_context=ssl_context)
-            on_network = not isinstance(address, SerialAddress | SimAddress)
-        self._options = LineOptions(
+        self._target = Target.of(
+            url,
             controller_id=controller_id,
-            start_up=start_up,
             timeout=timeout,
             retries=retries,
             fence=fence,
-            link_timeout=connect_timeout,
-            dead_after=dead_after if on_network else None,
+            connect_timeout=connect_timeout,
+            backoff=backoff,
+            dead_after=dead_after,
+            start_up=start_up,
+            ssl_context=ssl_context,
         )
-        self._backoff = backoff
+        self.url = self._target.session.name
         self._start_offline = start_offline
-        self._gate: AbstractAsyncContextManager[object] = nullcontext()
-        self._line: Line | None = None
+        self._connection: Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._opened: asyncio.Future[None] | None = None
-        self._link = LinkState.CLOSED
-        self._watchers: WeakSet[Subscription[LinkState]] | None = None
-        self._last: tuple[float, RealtimeData] | None = None
+        self._closed = False
 
     def __repr__(self) -> str:
-        return f"<TracerClient {self.url} {self._link}>"
+        return f"<TracerClient {self.url} {self.state}>"
 
     # Opening and closing.
 
     async def open(self) -> None:
-        """Open the link; from then on it is kept open. Raises a `LinkError` if it cannot be opened now."""
-        opened = self._opened = None if self._start_offline else asyncio.get_running_loop().create_future()
-        self._start()
+        """Connect; from then on the connection is kept.
+
+        Raises a `LinkError` if the controller cannot be reached now, LinkClosedError if the client was opened or
+        closed before.
+        """
+        opened = None if self._start_offline else asyncio.get_running_loop().create_future()
+        self._start(opened)
         if opened is not None:
             try:
                 await opened
             except BaseException:
                 if opened.done() and not opened.cancelled():
-                    opened.exception()  # seen, even where a cancellation came at the same moment
+                    opened.exception()  # retrieved, even where a cancellation came at the same moment
                 await self.aclose()
                 raise
 
-    def _start(self, gate: AbstractAsyncContextManager[object] | None = None, call_at: CallAt | None = None) -> None:
-        """Begin to keep the link, opening it only within *gate*, with timers by *call_at*: others may share both."""
-        if self._line is not None:
-            raise LinkClosedError(self.url, "a client is opened once; make a new one")
-        if gate is not None:
-            self._gate = gate
-        line = self._line = Line(self.url, self._options, call_at)
-        self._set_link(LinkState.CONNECTING)
-        self._keeper = asyncio.create_task(self._keep_link(line, self._opened), name=f"tracer_async {self.url}")
+    def _start(
+        self,
+        opened: asyncio.Future[None] | None,
+        places: AbstractAsyncContextManager[object] | None = None,
+        call_at: CallAt | None = None,
+    ) -> Connection:
+        if self._closed:
+            raise LinkClosedError(self.url, "the client is closed; a client is used once, make a new one")
+        if self._connection is not None:
+            self._connection.check_loop()
+            raise LinkClosedError(self.url, "the client has been opened already")
+        connection = self._connection = Connection(self._target.session, call_at)
+        self._opened = opened
+        keeper = LinkKeeper(self._target, connection, places)
+        self._keeper = asyncio.create_task(keeper.run(opened), name=f"tracer_async {self.url}")
+        return connection
 
     async def aclose(self) -> None:
         """Close for good: requests fail with LinkClosedError, iterations end. May be called at any time, and again."""
-        line, keeper = self._line, self._keeper
-        if line is None or keeper is None:
-            return
         self._close()
-        await asyncio.wait([keeper])
-        if line.link is not None:
-            await asyncio.wait([line.link.closed], timeout=self._options.link_timeout)
+        if self._connection is not None and self._keeper is not None:
+            await asyncio.wait([self._keeper])
+            await self._connection.wait_closed()
 
     def _close(self) -> None:
         """Do all of closing that need not be waited for, so that a cancellation cannot come before it."""
-        if self._line is None or self._keeper is None:
-            return
-        self._set_link(LinkState.CLOSED)
-        self._line.close()
-        for watcher in list(self._watchers or ()):
-            watcher.end()
-        if self._opened is not None and not self._opened.done():
-            self._opened.set_exception(LinkClosedError(self.url, "the client was closed"))
-        self._keeper.cancel()
+        if self._closed:
+            return  # a second cancellation would interrupt what the first one waits for
+        if self._connection is not None and self._keeper is not None:
+            self._connection.close()
+            self._keeper.cancel()
+            if self._opened is not None and not self._opened.done():
+                self._opened.set_exception(LinkClosedError(self.url, "the client was closed"))
+        self._closed = True
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -219,7 +177,7 @@ class TracerClient:
     ) -> None:
         await self.aclose()
 
-    # Asking.
+    # Requests.
 
     async def read_realtime(self, *, max_age: float = 0.0) -> RealtimeData:
         """Return what the controller measures now.
@@ -227,185 +185,99 @@ class TracerClient:
         Callers at the same time share one exchange. With *max_age*, in seconds, the last reading is returned again if
         it is no older. Raises ResponseTimeoutError, MalformedReplyError or a `LinkError`.
         """
-        if max_age > 0 and self._last is not None:
-            since, data = self._last
-            if asyncio.get_running_loop().time() - since <= max_age:
-                return data
-        frame, request = await self._open_line.ask(_READ, share=True)
-        return self._realtime(frame, request.since)
+        connection = self._open_connection
+        # Most calls leave out max_age.
+        if (type(max_age) is not float or max_age) and check_number("max_age", max_age) > 0:
+            connection.check_loop()
+            last = connection.last_reading
+            if last is not None and asyncio.get_running_loop().time() - last.since <= max_age:
+                return cast("RealtimeData", last.value)
+        return cast("RealtimeData", (await connection.ask(_READ, join=True)).value)
 
     async def read(self) -> Reading:
         """As `read_realtime`, with the time of the reading and how old it may be."""
-        frame, request = await self._open_line.ask(_READ, share=True)
-        return self._reading(frame, request.since, request.answered_at)
+        connection = self._open_connection
+        return connection.reading(await connection.ask(_READ, join=True))
 
     async def set_load(self, on: bool) -> LoadState:
-        """Switch the load, and return only once it is known to be so.
+        """Switch the load, and return only once it is known to be switched.
 
-        Where the answer is missing, in doubt or another one than asked for, the state is read back, and the command is
-        repeated (*retries* times) while it was not followed. Raises LoadRefusedError if the controller leaves the load
-        as it is, LoadUnknownError if its state cannot be found out, LinkTimeoutError if there is no link and nothing
-        was sent.
+        Where the answer is missing, ambiguous, or another state than the wanted one, the state is read back, and the
+        command is repeated up to *retries* times. Before the first switch on a connection a reading is taken, and the
+        line is kept quiet for 0.25 s. Other commands wait until it ends. Raises LoadRefusedError if the controller
+        says that it leaves the load as it is, LoadUnknownError if its state cannot be found out, LinkTimeoutError if
+        there is no connection and nothing was sent.
         """
-        line = self._open_line
-        command = ManualControl(LoadState(on))
-        reading = None
-        for _ in range(self._options.retries + 1):
-            asked = asyncio.get_running_loop().time()
-            state = None
-            try:
-                frame, request = await line.ask(command, tries=1)
-                state = self._decode(command, frame)
-                if state is command.load and request.since >= asked:
-                    return state
-            except (ResponseTimeoutError, MalformedReplyError, LinkLostError):
-                pass  # it may have been followed all the same
-            finally:
-                self._last = None
-            reading = await self._read_back(line, on, asked)
-            if reading.load_on == on:
-                return command.load
-            if state is not None:
-                break
-        assert reading is not None  # noqa: S101  # the loop runs at least once
-        raise LoadRefusedError(self.url, on, reading)
-
-    async def _read_back(self, line: Line, on: bool, asked: float) -> RealtimeData:
-        """Return a reading that was certainly taken after *asked*."""
-        try:
-            while True:  # each answer settles an older request: it ends
-                frame, request = await line.ask(_READ, share=True)
-                if request.since >= asked:
-                    return self._decode(_READ, frame)
-        except (ResponseTimeoutError, MalformedReplyError, LinkError) as error:
-            raise LoadUnknownError(self.url, on) from error
+        load = LoadState(check_flag("load", on))
+        await self._open_connection.switch_load(load)
+        return load
 
     async def write_settings(self, settings: ControlSettings) -> None:
-        """Write all control settings at once. Unverified on hardware: nobody has published a sniff of this command.
+        """Write all control settings at once. Unverified on hardware: nobody has published a capture of this command.
 
-        It is sent once, never again by itself. Raises ResponseTimeoutError or LinkLostError if no answer came: then
-        the settings may have been written or not, and no command of the protocol reads them back.
+        It is sent once and never repeated. Raises ResponseTimeoutError or LinkLostError if no answer came: then the
+        settings may have been written or not, and no command of the protocol reads them back.
         """
         await self.execute(WriteSettings(settings))
 
     async def execute(self, command: Command[R]) -> R:
-        """Send any command and return its answer. Raises as `read_realtime` does.
+        """Send any command and return its answer.
 
-        An answer to the last request of the same command may still be owed, if that one was given up: then the
-        controller is asked for a reading first, whose answer settles it.
+        Before a command other than a reading is sent, a reading is taken and the line is kept quiet for 0.25 s,
+        wherever else its answer could be confused with that to an earlier request: on a new connection, and between
+        two equal commands. Raises as `read_realtime` does, and AmbiguousReplyError if the answer may belong to
+        another request all the same.
         """
-        line = self._open_line
-        while command.code != _READ.code and line.owes(command):
-            await line.ask(_READ, share=True)
-        try:
-            frame, _ = await line.ask(command, share=command == _READ)
-        finally:
-            self._last = None
-        return self._decode(command, frame)
-
-    def _decode(self, command: Command[R], frame: Frame) -> R:
-        try:
-            return command.decode_reply(frame.data)
-        except ValueError as error:
-            raise MalformedReplyError(self.url, command.code, frame.data, str(error)) from error
-
-    def _reading(self, frame: Frame, since: float, arrived: float) -> Reading:
-        """Decode a reply to A0; both times on the loop's clock."""
-        return Reading(time.time(), self._realtime(frame, since), None, arrived - since)
-
-    def _realtime(self, frame: Frame, since: float) -> RealtimeData:
-        """Decode a reply to A0 and remember it."""
-        data = self._decode(_READ, frame)
-        self._last = since, data
-        return data
+        answer: R = (await self._open_connection.ask(command, join=command == _READ)).value
+        return answer
 
     # Watching.
 
     def frames(self, maxsize: int = 256) -> Subscription[Frame]:
         """Return an async iterator over all good frames received from now on, answers included.
 
-        It holds *maxsize* frames; while it is full, the oldest gives way, and ``dropped`` counts it. It goes on over
-        lost links and ends when the client is closed.
+        It holds *maxsize* frames; while it is full, the oldest one is dropped, and counted in ``dropped``. It goes on
+        when the connection is established again, and ends when the client is closed.
         """
+        connection = self._open_connection
         subscription: Subscription[Frame] = Subscription(maxsize)
-        self._open_line.subscribe(subscription)
+        connection.subscribe(subscription)
         return subscription
 
     def poll(self, interval: float) -> AsyncGenerator[Reading, None]:
         """Read every *interval* seconds for as long as the client is open: see `tracer_async.poll`."""
-        _ = self._open_line  # raises if there is none
+        self._open_connection.check_loop()
         return poll(self, interval)
 
     @property
-    def link(self) -> LinkState:
-        """What there is between this client and its controller."""
-        return self._link
+    def state(self) -> ConnectionState:
+        """The state of the connection."""
+        return self._connection.state if self._connection is not None else ConnectionState.CLOSED
 
-    def link_changes(self) -> Subscription[LinkState]:
-        """Return an async iterator over the states of the link from now on; it ends when the client is closed."""
-        watcher: Subscription[LinkState] = Subscription(64)
-        if self._watchers is None:
-            self._watchers = WeakSet()
-        self._watchers.add(watcher)
-        if self._line is not None and self._line.closed:
-            watcher.end()
+    def state_changes(self) -> Subscription[ConnectionState]:
+        """Return an async iterator over the connection's states from now on; it ends when the client is closed.
+
+        Raises LinkClosedError if the client was never opened.
+        """
+        connection = self._open_connection
+        watcher: Subscription[ConnectionState] = Subscription(64)
+        connection.watch(watcher)
         return watcher
 
     @property
-    def stats(self) -> LineStats:
+    def stats(self) -> SessionStats:
         """The counters of this client."""
-        return self._line.stats if self._line is not None else LineStats(*[0] * len(LineStats._fields))
+        if self._connection is None:
+            return SessionStats(*[0] * len(SessionStats._fields))
+        return self._connection.stats
 
     @property
-    def _open_line(self) -> Line:
-        if self._line is None:
+    def _open_connection(self) -> Connection:
+        connection = self._connection
+        if connection is None:
             raise LinkClosedError(
                 self.url, "the client is not open: use it as `async with TracerClient(...) as tracer`"
             )
-        return self._line
-
-    # Keeping the link.
-
-    async def _keep_link(self, line: Line, opened: asyncio.Future[None] | None) -> None:
-        first, longest = self._backoff
-        delay = first
-        was_up = True  # so that a first failure is logged too
-        while True:
-            try:
-                async with self._gate:
-                    link = await open_link(
-                        self.url, self._factory, lambda: LinkProtocol(line), self._options.link_timeout
-                    )
-            except TracerError as error:
-                if opened is not None and not opened.done():
-                    opened.set_exception(error)
-                    return
-                line.down_because = error
-                if was_up:
-                    _log.warning("%s; trying on", error)
-            else:
-                if opened is not None and not opened.done():
-                    opened.set_result(None)
-                    _log.debug("%s: the link is open", self.url)
-                elif not was_up:
-                    # As loud as the loss was: else a log would show only half of what happened.
-                    _log.warning("%s: the link is back", self.url)
-                was_up = True
-                self._set_link(LinkState.UP)
-                frames = line.stats.frames
-                await asyncio.shield(link.closed)
-                if line.stats.frames > frames:
-                    delay = first
-                _log.warning(
-                    "%s: the link was lost (%s); trying on", self.url, line.down_because or "closed by the other side"
-                )
-            was_up = False
-            self._set_link(LinkState.DOWN)
-            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311  # jitter, no secret
-            delay = min(delay * 2, longest)
-
-    def _set_link(self, state: LinkState) -> None:
-        if state is not self._link:
-            self._link = state
-            for watcher in list(self._watchers or ()):
-                watcher.put(state)
+        if self._closed:
+            raise LinkClosedError(self.url, "the client is closed")
+        return connection

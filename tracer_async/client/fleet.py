@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, Self, Unpack
 
-from tracer_async.client._line import Request
-from tracer_async.client._timer_wheel import Schedule
+from tracer_async.client._connection import Connection
+from tracer_async.client._options import ClientOptions
+from tracer_async.client._timer_wheel import CallAt, TimerWheel
 from tracer_async.client.client import TracerClient
 from tracer_async.client.reading import Reading
 from tracer_async.errors import LinkClosedError, TracerError
-from tracer_async.protocol import Frame, ReadRealtime
+from tracer_async.protocol import Answer, ReadRealtime, RealtimeData, Request
+from tracer_async.protocol._numbers import check_number, check_whole
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -26,9 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["Fleet", "FleetReading"]
 
 _READ = ReadRealtime()
-
-# Seconds. No line is faster than the one, and what is due in thirty years need not be.
-_SHORTEST, _LONGEST = 0.001, 1e9
 
 # The fraction of an interval by which each controller starts after the one before it: however many there are, and
 # whichever go, their ticks stay spread evenly.
@@ -55,17 +55,17 @@ class Fleet:
 
     A controller that does not answer, or cannot be reached, gives readings with an error, and delays no other. While
     *capacity* readings wait to be fetched nothing more is asked: ticks are skipped, and counted in
-    `Reading.skipped`. At most *connecting* links are being opened at a time. Raises ValueError for numbers below 1.
+    `Reading.skipped`. At most *connecting* links are opened at the same time; an attempt that has not connected after
+    0.25 s no longer counts, so that dead controllers delay no others. Raises TypeError for what is no whole number,
+    ValueError for numbers below 1.
     """
 
-    def __init__(self, *, connecting: int = 50, capacity: int = 1000) -> None:
-        if connecting < 1 or capacity < 1:
-            raise ValueError(f"connecting and capacity must be 1 or more, not {connecting} and {capacity}")
-        self._gate = asyncio.Semaphore(connecting)
-        self._capacity = capacity
+    def __init__(self, *, connecting: int = 200, capacity: int = 1000) -> None:
+        self._places = asyncio.Semaphore(check_whole("connecting", connecting))
+        self._capacity = check_whole("capacity", capacity)
         self._members: dict[str, _Member] = {}
         self._added = 0
-        self._schedule = Schedule()
+        self._timers = TimerWheel()
         self._readings: asyncio.Queue[tuple[_Member, Reading] | None] = asyncio.Queue()
         self._closed = False
 
@@ -81,35 +81,47 @@ class Fleet:
         """Close every controller; the iteration ends behind what has been read already. It may be called again."""
         if not self._closed:
             self._closed = True
-            self._schedule.close()
+            self._timers.close()
             self._readings.put_nowait(None)
             for member in self._members.values():
-                member.client._close()
+                member.client.close()
         await asyncio.gather(*(member.client.aclose() for member in self._members.values()))
         self._members.clear()
 
     def add(
-        self, url: str | TransportFactory, *, interval: float = 5.0, name: str | None = None, **options: Any
+        self,
+        url: str | TransportFactory,
+        *,
+        interval: float = 5.0,
+        name: str | None = None,
+        **options: Unpack[ClientOptions],
     ) -> TracerClient:
         """Add a controller, to be read every *interval* seconds from now on; return its client.
 
         It comes up without a link if there is none. *name* is its URL unless given, *options* are those of
-        `TracerClient`. Needs a running event loop. Raises ValueError for an interval under a millisecond, or a name
-        that is taken; AddressError and MissingExtraError as `TracerClient` does; LinkClosedError once the fleet is
-        closed.
+        `TracerClient`. Needs a running event loop. Raises TypeError or ValueError for an interval that is no number, or
+        is below 0.001 s; ValueError for a name that is taken; AddressError and MissingExtraError as `TracerClient`
+        does; LinkClosedError once the fleet is closed.
         """
-        if not _SHORTEST <= interval <= _LONGEST:
-            raise ValueError(f"interval must be {_SHORTEST:g} to {_LONGEST:g} seconds, not {interval}")
-        client = TracerClient(url, start_offline=True, **options)
+        interval = check_number("interval", interval)
+        client = _MemberClient(url, start_offline=True, **options)
         name = client.url if name is None else name
         if self._closed:
             raise LinkClosedError(client.url, "the fleet is closed")
         if name in self._members:
             raise ValueError(f"there is a controller named {name!r} already")
-        client._start(self._gate, self._schedule.call_at)
+        connection = client.start(self._places, self._timers.call_at)
         start = asyncio.get_running_loop().time() + self._added * _STAGGER % 1.0 * interval
         self._added += 1
-        self._members[name] = _Member(name, client, interval, start, self)
+        self._members[name] = _Member(
+            name,
+            client,
+            connection=connection,
+            interval=interval,
+            start=start,
+            timers=self._timers,
+            take=self._take,
+        )
         return client
 
     async def remove(self, name: str) -> None:
@@ -120,6 +132,12 @@ class Fleet:
         member = self._members.pop(name)
         member.remove()
         await member.client.aclose()
+
+    def _take(self, member: _Member, reading: Reading | None) -> bool:
+        """Take a reading; return whether there is room for another one. None only asks."""
+        if reading is not None and not self._closed:
+            self._readings.put_nowait((member, reading))
+        return self._readings.qsize() < self._capacity
 
     def __getitem__(self, name: str) -> TracerClient:
         """Return the client of a controller, to switch its load for example. Raises KeyError if there is none."""
@@ -145,37 +163,65 @@ class Fleet:
                 return FleetReading(member.name, reading)
 
 
+class _MemberClient(TracerClient):
+    """The client of one controller of a fleet: it shares the fleet's timers and its places for connecting."""
+
+    __slots__ = ()
+
+    def start(self, places: asyncio.Semaphore, call_at: CallAt) -> Connection:
+        """Begin to connect; return the connection."""
+        return self._start(None, places, call_at)
+
+    def close(self) -> None:
+        """Do all of closing that need not be waited for."""
+        self._close()
+
+
 class _Member:
     """One controller of a fleet; it waits for its own answers, in place of a future."""
 
     __slots__ = (
+        "_connection",
         "_due",
-        "_fleet",
         "_interval",
-        "_next",
         "_request",
         "_skipped",
         "_skipped_before",
+        "_take",
+        "_timer",
+        "_timers",
         "client",
         "name",
         "removed",
     )
 
-    def __init__(self, name: str, client: TracerClient, interval: float, start: float, fleet: Fleet) -> None:
+    def __init__(
+        self,
+        name: str,
+        client: _MemberClient,
+        *,
+        connection: Connection,
+        interval: float,
+        start: float,
+        timers: TimerWheel,
+        take: Callable[[_Member, Reading | None], bool],
+    ) -> None:
         self.name = name
+        self.client = client
+        self.removed = False
+        self._connection = connection
         self._interval = interval
-        self._fleet = fleet
+        self._timers = timers
+        self._take = take
         self._request: Request | None = None
         self._skipped = self._skipped_before = 0
         self._due = start
-        self.client = client
-        self.removed = False
-        self._next = fleet._schedule.call_at(start, self.tick)
+        self._timer = timers.call_at(start, self.tick)
 
     def remove(self) -> None:
         """Ask no more, and give out nothing more."""
         self.removed = True
-        self._next.cancel()
+        self._timer.cancel()
 
     def tick(self) -> None:
         """Ask for a reading, and move on to the first tick that is still ahead."""
@@ -189,38 +235,28 @@ class _Member:
             missed = math.floor((now - self._due) / self._interval) + 1
             self._skipped += missed
             self._due += missed * self._interval
-        self._next = self._fleet._schedule.call_at(self._due, self.tick)
+        self._timer = self._timers.call_at(self._due, self.tick)
 
     def _poll(self) -> None:
-        """Ask, unless the request before is not answered yet or there is no room for what it would bring."""
-        if self._request is not None or self._fleet._readings.qsize() >= self._fleet._capacity:
+        """Ask, unless the request before is not answered yet or there is no room for its reading."""
+        if self._request is not None or not self._take(self, None):
             self._skipped += 1
             return
         self._skipped_before, self._skipped = self._skipped, 0
-        self._request = self.client._open_line.post(_READ, self, share=True)
+        self._request = self._connection.post(_READ, self, join=True)
 
     def done(self) -> bool:
         """See `Waiter`."""
         return self.removed
 
-    def set_result(self, frame: Frame) -> None:
+    def set_result(self, answer: Answer[RealtimeData]) -> None:
         """See `Waiter`."""
-        request = self._request
-        assert request is not None  # noqa: S101  # it is this request that is answered
-        try:
-            reading = self.client._reading(frame, request.since, request.answered_at)
-        except TracerError as error:
-            self.set_exception(error)
-        else:
-            self._put(reading)
+        self._put(self._connection.reading(answer, self._skipped_before))
 
     def set_exception(self, error: TracerError) -> None:
         """See `Waiter`."""
-        self._put(Reading(time.time(), None, error))
+        self._put(Reading(time.time(), None, error, skipped=self._skipped_before))
 
     def _put(self, reading: Reading) -> None:
         self._request = None
-        if self._fleet._closed:
-            return
-        skipped = self._skipped_before
-        self._fleet._readings.put_nowait((self, reading._replace(skipped=skipped) if skipped else reading))
+        self._take(self, reading)

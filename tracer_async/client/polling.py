@@ -11,6 +11,7 @@ import anyio
 
 from tracer_async.client.reading import Reading
 from tracer_async.errors import LinkClosedError, TracerError
+from tracer_async.protocol._numbers import check_number
 
 __all__ = ["poll"]
 
@@ -23,12 +24,10 @@ def poll(tracer: _Readable, interval: float) -> AsyncGenerator[Reading, None]:
     """Read at once, and then every *interval* seconds; yield each reading, failed ones too.
 
     The ticks stand at whole intervals from the first and do not drift. Where a reading, or the caller between two,
-    takes longer, the ticks missed are skipped, not made up for. Ends when the client is closed. Raises ValueError
-    for an interval that is not above 0.
+    takes longer, the ticks missed are skipped, not made up for. Ends when the client is closed. Raises TypeError or
+    ValueError for an interval that is no number, or is below 0.001 s.
     """
-    if not 0 < interval < math.inf:
-        raise ValueError(f"interval must be above 0 seconds, not {interval}")
-    return _poll(tracer, interval)
+    return _poll(tracer, check_number("interval", interval))
 
 
 async def _poll(tracer: _Readable, interval: float) -> AsyncGenerator[Reading, None]:

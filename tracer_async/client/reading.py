@@ -22,7 +22,7 @@ class Reading(NamedTuple):
     age: float = 0.0
     """How old the data may have been when it arrived, at most, in seconds: since the request was sent, and where an
     earlier request was left without an answer, since that one was. Nothing is known of what came more than
-    `HORIZON` seconds late."""
+    `LATE_REPLY_WINDOW` seconds late."""
     skipped: int = 0
     """How many ticks passed unused since the reading before, because that one took longer than the interval."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Generic, Self, TypeVar
 
+from tracer_async.protocol._numbers import check_whole
+
 __all__ = ["Subscription"]
 
 T = TypeVar("T")
@@ -17,9 +19,7 @@ class Subscription(Generic[T]):
     """
 
     def __init__(self, maxsize: int) -> None:
-        if maxsize < 1:
-            raise ValueError(f"a subscription holds at least 1 item, not {maxsize}")
-        self._maxsize = maxsize
+        self._maxsize = check_whole("maxsize", maxsize)
         self._queue: asyncio.Queue[T | None] = asyncio.Queue()
         self._ended = False
         self.dropped = 0

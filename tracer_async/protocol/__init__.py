@@ -1,20 +1,39 @@
 """The MT-5 protocol without I/O: bytes in, values out. Nothing here knows an event loop, a socket or a clock."""
 
+from tracer_async.protocol._answer import Answer
+from tracer_async.protocol._request import Request
 from tracer_async.protocol.commands import Command, ManualControl, ReadRealtime, WriteSettings
 from tracer_async.protocol.decoder import CorruptFrame, DecoderStats, Event, FrameDecoder, Noise, Reason
-from tracer_async.protocol.exchange import ECHO, HORIZON, WARY, Exchange, Match
+from tracer_async.protocol.exchange import (
+    DUPLICATE_WINDOW,
+    DUPLICATING_LINE_PERIOD,
+    LATE_REPLY_WINDOW,
+    Exchange,
+    Match,
+)
 from tracer_async.protocol.frame import END, MAX_DATA, OVERHEAD, START_UP, SYNC, CommandCode, Frame, crc16
+from tracer_async.protocol.session import (
+    Answered,
+    Failed,
+    LinkFailed,
+    Session,
+    SessionEvent,
+    SessionOptions,
+    SessionStats,
+)
 from tracer_async.protocol.values import BatteryType, ControlSettings, LoadMode, LoadState, RealtimeData
 
 __all__ = [
-    "ECHO",
+    "DUPLICATE_WINDOW",
+    "DUPLICATING_LINE_PERIOD",
     "END",
-    "HORIZON",
+    "LATE_REPLY_WINDOW",
     "MAX_DATA",
     "OVERHEAD",
     "START_UP",
     "SYNC",
-    "WARY",
+    "Answer",
+    "Answered",
     "BatteryType",
     "Command",
     "CommandCode",
@@ -23,8 +42,10 @@ __all__ = [
     "DecoderStats",
     "Event",
     "Exchange",
+    "Failed",
     "Frame",
     "FrameDecoder",
+    "LinkFailed",
     "LoadMode",
     "LoadState",
     "ManualControl",
@@ -33,6 +54,11 @@ __all__ = [
     "ReadRealtime",
     "RealtimeData",
     "Reason",
+    "Request",
+    "Session",
+    "SessionEvent",
+    "SessionOptions",
+    "SessionStats",
     "WriteSettings",
     "crc16",
 ]

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 
+from tracer_async.protocol._numbers import check_flag
 from tracer_async.protocol.frame import CommandCode
 from tracer_async.protocol.values import ControlSettings, LoadState, RealtimeData
 
@@ -52,11 +53,17 @@ class ReadRealtime(Command[RealtimeData]):
 
 @dataclass(frozen=True, slots=True)
 class ManualControl(Command[LoadState]):
-    """AA: switch the load. The controller follows only in its manual load mode, and no protection may be active."""
+    """AA: switch the load. The controller follows only in its manual load mode, and no protection may be active.
+
+    A bool, or 0 or 1, becomes a `LoadState`. Raises TypeError for anything that is no int, ValueError for another int.
+    """
 
     load: LoadState
     code: ClassVar[int] = CommandCode.MANUAL_CONTROL
     urgent: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "load", LoadState(check_flag("load", self.load)))  # the dataclass is frozen
 
     def to_bytes(self) -> bytes:
         """Return the wanted state as one byte."""

@@ -22,6 +22,7 @@ from tracer_async.protocol.frame import END, MAX_DATA, OVERHEAD, SYNC, Frame, cr
 __all__ = ["CorruptFrame", "DecoderStats", "Event", "FrameDecoder", "Noise", "Reason"]
 
 _HEADER_SIZE = len(SYNC) + 3
+_COMMAND_AT = len(SYNC) + 1
 
 # Sync bytes cut off by the end of what is searched, of which they are the last five at most.
 _find_cut_sync = re.compile(rb"\xeb(?:\Z|\x90(?:\Z|\xeb(?:\Z|\x90(?:\Z|\xeb\Z))))").search
@@ -37,7 +38,7 @@ class Reason(StrEnum):
     END = "wrong end byte"
     LENGTH = "length over 200"
     UNFINISHED = "unfinished"
-    """The line went quiet in mid-frame (only `FrameDecoder.flush` says so)."""
+    """The line went quiet within the frame (only `FrameDecoder.flush` and `FrameDecoder.look_ahead` say so)."""
 
 
 # Looking a member up in its class takes as long as a good part of decoding a frame does (Python 3.11).
@@ -118,6 +119,49 @@ class FrameDecoder:
             self._pending = data
             return []
         return self._scan(data, quiet=False)
+
+    def could_begin(self, command: int) -> bool:
+        """Return whether the pending bytes may be the first part of a frame with this command byte."""
+        pending = self._pending
+        begun = pending.find(SYNC[0])
+        command_at = begun + _COMMAND_AT
+        return begun >= 0 and (command_at >= len(pending) or pending[command_at] == command)
+
+    @property
+    def may_hide_frame(self) -> bool:
+        """Whether a frame may stand behind the incomplete one, which may be none."""
+        return self._pending.find(SYNC, 1) >= 0
+
+    def look_ahead(self) -> list[Event]:
+        """Return the events up to and including the whole frames that stand behind an incomplete one.
+
+        Where there are none, return nothing and keep all bytes: the incomplete frame may still be completed.
+        """
+        data = self._pending
+        if len(data) < _HEADER_SIZE:
+            return []
+        at = self._next_sync(data, 1, len(data))
+        rest = FrameDecoder()
+        events = rest.feed(data[at:])
+        events += rest.look_ahead()
+        if not rest._frames:
+            return []
+        skipped = self._skip(data[:at])
+        self._pending = rest._pending
+        self._need = rest._need
+        self._frames += rest._frames
+        self._corrupt_frames += rest._corrupt_frames
+        self._corrupt_bytes += rest._corrupt_bytes
+        self._noise_bytes += rest._noise_bytes
+        return [skipped, *events]
+
+    def _skip(self, raw: bytes) -> Event:
+        """Give up the beginning of a frame that was none."""
+        if len(raw) < len(SYNC):
+            return self._noise(raw)
+        self._corrupt_frames += 1
+        self._corrupt_bytes += len(raw)
+        return CorruptFrame(raw, _UNFINISHED)
 
     def flush(self) -> list[Event]:
         """End a half-received frame, because the line has gone quiet; return the events of all pending bytes."""

@@ -1,7 +1,8 @@
 """What the commands carry: real-time data, load state and control settings, with the codecs of both directions.
 
 A controller made of software needs the directions that a client does not, so every value has ``from_bytes`` and
-``to_bytes``. All of them raise ValueError for bytes or values that the protocol does not have.
+``to_bytes``. All of them raise ValueError for bytes or values that the protocol does not have, and TypeError for
+values of another type. The ranges are in one table, `tracer_async.protocol._numbers`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
 from typing import NamedTuple, Self
+
+from tracer_async.protocol._numbers import check_flag, check_number, check_whole
 
 __all__ = [
     "BatteryType",
@@ -21,6 +24,10 @@ __all__ = [
 
 # Offsets as in the document's table of the A0 reply: four reserved bytes are kept as they come.
 _REALTIME = Struct("<HH2sHHH???c????BHc")
+
+# The bytes 12 to 19, of which all but byte 15 are flags, and the bits that must be 0 in them.
+_flags = Struct(">Q").unpack_from
+_NO_FLAGS = 0xFEFEFE00FEFEFEFE
 
 
 class RealtimeData(NamedTuple):
@@ -76,7 +83,7 @@ class RealtimeData(NamedTuple):
         """Decode the data of an A0 reply. Raises ValueError unless it is 24 bytes and every flag is 0 or 1."""
         if len(data) != _REALTIME.size:
             raise ValueError(f"real-time data is 24 bytes, not {len(data)}")
-        if data[12] | data[13] | data[14] | data[16] | data[17] | data[18] | data[19] > 1:
+        if _flags(data, 12)[0] & _NO_FLAGS:
             raise ValueError(f"a flag of real-time data is neither 0 nor 1: {data.hex()}")
         (
             battery,
@@ -118,36 +125,38 @@ class RealtimeData(NamedTuple):
         return tuple.__new__(cls, values)
 
     def to_bytes(self) -> bytes:
-        """Encode as the 24 data bytes of an A0 reply. Raises ValueError for a value that does not fit its field."""
-        if len(self.reserved) != 4:
-            raise ValueError(f"reserved must be 4 bytes, not {len(self.reserved)}")
-        if not -30 <= self.battery_temperature <= 225:
-            raise ValueError(f"battery_temperature must be -30 to 225 degrees Celsius, not {self.battery_temperature}")
+        """Encode as the 24 data bytes of an A0 reply.
+
+        The flags may be bools, or 0 or 1. Raises TypeError for a field of another type, a float in
+        ``battery_temperature`` for example, and ValueError for a value that does not fit its field.
+        """
+        reserved: object = self.reserved
+        if not isinstance(reserved, bytes):
+            raise TypeError(f"reserved must be 4 bytes, not {type(reserved).__name__}")
+        if len(reserved) != 4:
+            raise ValueError(f"reserved must be 4 bytes, not {len(reserved)}")
         return _REALTIME.pack(
             self._hundredths("battery_voltage"),
             self._hundredths("pv_voltage"),
-            self.reserved[:2],
+            reserved[:2],
             self._hundredths("load_current"),
             self._hundredths("over_discharge_voltage"),
             self._hundredths("battery_full_voltage"),
-            self.load_on,
-            self.overload,
-            self.load_short_circuit,
-            self.reserved[2:3],
-            self.battery_over_voltage,
-            self.over_discharge,
-            self.battery_full,
-            self.charging,
-            self.battery_temperature + 30,
+            check_flag("load_on", self.load_on),
+            check_flag("overload", self.overload),
+            check_flag("load_short_circuit", self.load_short_circuit),
+            reserved[2:3],
+            check_flag("battery_over_voltage", self.battery_over_voltage),
+            check_flag("over_discharge", self.over_discharge),
+            check_flag("battery_full", self.battery_full),
+            check_flag("charging", self.charging),
+            check_whole("battery_temperature", self.battery_temperature) + 30,
             self._hundredths("charge_current"),
-            self.reserved[3:],
+            reserved[3:],
         )
 
     def _hundredths(self, name: str) -> int:
-        value: float = getattr(self, name)
-        if not 0 <= value <= 655.35:
-            raise ValueError(f"{name} must be 0 to 655.35, not {value}")
-        return round(value * 100)
+        return round(check_number(name, getattr(self, name)) * 100)
 
 
 class LoadState(IntEnum):
@@ -155,6 +164,11 @@ class LoadState(IntEnum):
 
     OFF = 0
     ON = 1
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self:
+        # Only called for what equals no member: it raises, by the rule of all numbers.
+        return cls(check_flag("load", value))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:  # type: ignore[override]  # int has one that means something else
@@ -204,9 +218,16 @@ class LoadMode(IntEnum):
     @classmethod
     def hours(cls, hours: int) -> Self:
         """The mode that keeps the load on for *hours*, 1 to 15: after dusk as mode 1, before dawn as mode 2."""
-        if not 1 <= hours <= 15:
-            raise ValueError(f"a load is on for 1 to 15 hours, not {hours}")
-        return cls(hours)
+        return cls(check_whole("hours", hours))
+
+
+_SETTINGS: dict[str, type[int]] = {
+    "battery_type": BatteryType,
+    "battery_capacity": int,
+    "temperature_compensation": int,
+    "load_mode_1": LoadMode,
+    "load_mode_2": LoadMode,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +236,8 @@ class ControlSettings:
 
     A write replaces every setting, so none has a default.
 
-    Raises ValueError, naming the field and its range, when made with a value that the protocol does not have.
+    Each value is checked when the settings are made, and a plain int becomes a member of its enum. Raises TypeError for
+    what is no whole number, and ValueError for a number that the protocol does not have.
     """
 
     battery_type: BatteryType
@@ -229,24 +251,9 @@ class ControlSettings:
     """A second stretch of the night: 1 to 15 hours, or off."""
 
     def __post_init__(self) -> None:
-        set_field = object.__setattr__  # the dataclass is frozen; plain ints become members of their enums
-        try:
-            set_field(self, "battery_type", BatteryType(self.battery_type))
-        except ValueError:
-            raise ValueError(
-                f"battery_type must be 0 (gel), 1 (sealed) or 2 (flooded), not {self.battery_type}"
-            ) from None
-        if not (10 <= self.battery_capacity <= 2550 and self.battery_capacity % 10 == 0):
-            raise ValueError(f"battery_capacity must be 10 to 2550 Ah in steps of 10, not {self.battery_capacity}")
-        if not 0 <= self.temperature_compensation <= 10:
-            raise ValueError(f"temperature_compensation must be 0 to 10, not {self.temperature_compensation}")
-        try:
-            set_field(self, "load_mode_1", LoadMode(self.load_mode_1))
-        except ValueError:
-            raise ValueError(f"load_mode_1 must be 0 to 18, not {self.load_mode_1}") from None
-        if not (1 <= self.load_mode_2 <= 15 or self.load_mode_2 == LoadMode.OFF):
-            raise ValueError(f"load_mode_2 must be 1 to 15 hours, or 18 (off), not {self.load_mode_2}")
-        set_field(self, "load_mode_2", LoadMode(self.load_mode_2))
+        for name, kind in _SETTINGS.items():
+            # The dataclass is frozen.
+            object.__setattr__(self, name, kind(check_whole(name, getattr(self, name))))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
@@ -255,10 +262,10 @@ class ControlSettings:
             raise ValueError(f"control settings are 7 bytes, not {len(data)}")
         return cls(
             temperature_compensation=data[2],
-            battery_type=BatteryType(data[3]),
+            battery_type=data[3],  # type: ignore[arg-type]  # the constructor makes members of the enums
             battery_capacity=data[4] * 10,
-            load_mode_1=LoadMode(data[5]),
-            load_mode_2=LoadMode(data[6]),
+            load_mode_1=data[5],  # type: ignore[arg-type]
+            load_mode_2=data[6],  # type: ignore[arg-type]
         )
 
     def to_bytes(self) -> bytes:

@@ -1,9 +1,9 @@
 """A controller made of software: a stand-in for the real one in tests, examples and a first minute without hardware."""
 
-from tracer_async.simulator.charger import Stage
+from tracer_async.simulator._charger import Stage
+from tracer_async.simulator._inprocess import open_in_process
 from tracer_async.simulator.device import SimulatedTracer
-from tracer_async.simulator.faults import FAULT_KINDS, Fault, FaultKind, Faults
-from tracer_async.simulator.inprocess import open_in_process
+from tracer_async.simulator.faults import FAULT_KINDS, Fault, FaultKind, Faults, parse_fault
 from tracer_async.simulator.plant import Installation
 from tracer_async.simulator.servers import serve_pty, serve_tcp, serve_unix
 
@@ -16,6 +16,7 @@ __all__ = [
     "SimulatedTracer",
     "Stage",
     "open_in_process",
+    "parse_fault",
     "serve_pty",
     "serve_tcp",
     "serve_unix",

@@ -17,7 +17,8 @@ from collections import deque
 from collections.abc import Callable
 
 from tracer_async.protocol import CommandCode, ControlSettings, Frame, LoadMode, LoadState, RealtimeData
-from tracer_async.simulator.charger import Stage
+from tracer_async.protocol._numbers import check_number, check_whole
+from tracer_async.simulator._charger import Stage
 from tracer_async.simulator.plant import Installation, Plant
 
 __all__ = ["SimulatedTracer"]
@@ -31,7 +32,7 @@ class SimulatedTracer:
 
     ``time_scale`` is how many simulated seconds pass in one second of ``clock`` (0 stops the simulation);
     ``start_hour`` the hour of the day that it begins at; ``state_of_charge`` (0 to 1) what the battery has by then.
-    Raises ValueError for a value out of range.
+    Raises TypeError for what is no number, ValueError for a number out of range (``docs/ranges.md``).
     """
 
     def __init__(
@@ -44,10 +45,9 @@ class SimulatedTracer:
         installation: Installation | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if not 0.0 <= time_scale < float("inf"):
-            raise ValueError(f"time_scale must be 0 or more, not {time_scale}")
-        if not 0.0 <= start_hour < 24.0:
-            raise ValueError(f"start_hour must be 0 to less than 24, not {start_hour}")
+        seed = check_whole("seed", seed)
+        time_scale = check_number("time_scale", time_scale)
+        start_hour = check_number("start_hour", start_hour)
         self.requests: deque[Frame] = deque(maxlen=1000)
         """The last 1000 good frames received, answered or not; clear it at will."""
         self._clock = clock
@@ -141,7 +141,7 @@ class SimulatedTracer:
 
     @state_of_charge.setter
     def state_of_charge(self, charge: float) -> None:
-        _check("state_of_charge", charge, 0.0, 1.0)
+        charge = check_number("state_of_charge", charge)
         self._at_present().charge_to(charge)
         self._reading = None
 
@@ -153,7 +153,7 @@ class SimulatedTracer:
     @irradiance.setter
     def irradiance(self, irradiance: float | None) -> None:
         if irradiance is not None:
-            _check("irradiance", irradiance, 0.0, 1500.0)
+            irradiance = check_number("irradiance", irradiance)
         self._at_present().forced_irradiance = irradiance
         self._rebalance()
 
@@ -169,7 +169,7 @@ class SimulatedTracer:
     @battery_voltage.setter
     def battery_voltage(self, voltage: float | None) -> None:
         if voltage is not None:
-            _check("battery_voltage", voltage, 8.0, 40.0)
+            voltage = check_number("SimulatedTracer.battery_voltage", voltage)
         self._at_present().forced_voltage = voltage
         self._rebalance()
 
@@ -183,7 +183,7 @@ class SimulatedTracer:
 
     @load_watts.setter
     def load_watts(self, watts: float) -> None:
-        _check("load_watts", watts, 0.0, 10_000.0)
+        watts = check_number("load_watts", watts)
         self._at_present().load_watts = watts
         self._rebalance()
 
@@ -216,8 +216,3 @@ class SimulatedTracer:
                 plant.step(min(step, behind))
                 behind -= step
         return plant
-
-
-def _check(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{name} must be {low:g} to {high:g}, not {value}")

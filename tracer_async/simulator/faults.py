@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from random import Random
 from typing import Literal, NamedTuple
 
+from tracer_async.protocol._numbers import check_whole
+
 __all__ = ["FAULT_KINDS", "Fault", "FaultKind", "Faults", "parse_fault"]
 
 _LONGEST = 3600.0
@@ -132,13 +134,13 @@ class Faults:
 
     ``Faults("late=2.5s@5%", "flip=1%", seed=1)``. Several servers may share one, which then counts for all of them. The
     same seed, and connections made in the same order with the same requests on each, bring the same faults. Raises
-    ValueError for what is no fault.
+    ValueError for what is no fault, and TypeError or ValueError for a seed that is no whole number from 0 on.
     """
 
     def __init__(self, *specs: str, seed: int = 0) -> None:
         self.faults = tuple(map(parse_fault, specs))
         """What was asked for. Of two of the same kind that strike at once, the first counts."""
-        self.seed = seed
+        self.seed = check_whole("seed", seed)
         self.injected: Counter[str] = Counter()
         """How often a fault of each kind was brought about, over all connections."""
         self._wires = 0

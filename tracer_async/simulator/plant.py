@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from tracer_async.protocol import BatteryType, ControlSettings, LoadMode, RealtimeData
-from tracer_async.simulator.battery import Battery
-from tracer_async.simulator.charger import Charger, Panel, SetPoints, Stage
-from tracer_async.simulator.weather import Weather, noise
+from tracer_async.protocol._numbers import check_number
+from tracer_async.simulator._battery import Battery
+from tracer_async.simulator._charger import Charger, Panel, SetPoints, Stage
+from tracer_async.simulator._weather import Weather, noise
 
 __all__ = ["Installation", "Plant"]
 
@@ -26,7 +27,10 @@ _DARK = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installation:
-    """What is connected to a simulated controller, and where. Raises ValueError for what could not be built."""
+    """What is connected to a simulated controller, and where.
+
+    Raises TypeError for what is no number, ValueError for a number out of range (``docs/ranges.md``).
+    """
 
     panel_watts: float = 200.0
     """At 1000 W/m2, as on its label."""
@@ -48,20 +52,14 @@ class Installation:
     """Mean temperature of the battery, degrees Celsius."""
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("panel_watts", 0.0, 10_000.0),
-            ("panel_voltage", 15.0, 150.0),
-            ("battery_capacity", 5.0, 10_000.0),
-            ("load_watts", 0.0, 10_000.0),
-            ("rated_current", 1.0, 100.0),
-            ("cloudiness", 0.0, 1.0),
-            ("temperature", -20.0, 60.0),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ValueError(f"{name} must be {low:g} to {high:g}, not {value}")
-        if not 0.0 <= self.sunrise < self.sunset <= 24.0:
-            raise ValueError(f"the sun must rise before it sets, not at {self.sunrise} and {self.sunset}")
+        for field in fields(self):
+            name = field.name
+            # The control settings have a field of that name, too, with another range.
+            checked = f"Installation.{name}" if name == "battery_capacity" else name
+            # The dataclass is frozen. A plain float: a numpy.float64 would make everything that depends on it one.
+            object.__setattr__(self, name, check_number(checked, getattr(self, name)))
+        if not self.sunrise < self.sunset:
+            raise ValueError(f"sunset must be above sunrise, which is {self.sunrise} h, not {self.sunset}")
 
 
 class Plant:

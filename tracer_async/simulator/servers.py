@@ -10,20 +10,23 @@ then leaves whole. With *faults* things go wrong: see `tracer_async.simulator.fa
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 import anyio
-from anyio.abc import ByteStream, SocketAttribute
+from anyio.abc import ByteStream, Listener, SocketAttribute
 
+from tracer_async.protocol._numbers import check_whole
+from tracer_async.simulator._faulty_port import port_of
+from tracer_async.simulator._port import QUIET, BaudPacing, Ending, Lose, Port, Wait
 from tracer_async.simulator.device import SimulatedTracer
 from tracer_async.simulator.faults import Faults
-from tracer_async.simulator.faulty_port import port_of
-from tracer_async.simulator.port import QUIET, BaudPacing, Ending, Lose, Port, Wait
 
 if sys.platform != "win32":
     import termios
@@ -31,8 +34,14 @@ if sys.platform != "win32":
 
 __all__ = ["serve_pty", "serve_tcp", "serve_unix"]
 
+_log = logging.getLogger("tracer_async.simulator")
+
 # Seconds after which a reply that nobody reads from a pseudo-terminal is thrown away.
 _UNREAD = 1.0
+
+# Seconds after which a server that could not accept a client tries again, and between two log lines about that.
+_ACCEPT_RETRY = 0.5
+_ACCEPT_LOG_INTERVAL = 60.0
 
 
 @asynccontextmanager
@@ -46,13 +55,16 @@ async def serve_tcp(
 ) -> AsyncIterator[str]:
     """Serve a controller on a TCP port, 0 for a free one, to any number of clients; give ``tcp://HOST:PORT``.
 
-    Raises OSError if the address cannot be listened on.
+    Raises OSError if the address cannot be listened on, TypeError or ValueError for a port that is not 0 to 65535.
     """
+    port = check_whole("port", port)
     serve_client = _client_server(tracer, faults, baud_pacing=baud_pacing)
     listener = await anyio.create_tcp_listener(local_host=host, local_port=port)
-    async with listener, _in_the_background(listener.serve(serve_client)):
+    async with listener:
         bound = listener.extra_attributes[SocketAttribute.local_port]()
-        yield f"tcp://[{host}]:{bound}" if ":" in host else f"tcp://{host}:{bound}"
+        url = f"tcp://[{host}]:{bound}" if ":" in host else f"tcp://{host}:{bound}"
+        async with _in_the_background(_serve_clients(url, listener.listeners, serve_client)):
+            yield url
 
 
 @asynccontextmanager
@@ -71,9 +83,10 @@ async def serve_unix(
         raise NotImplementedError("Windows has no Unix sockets for asyncio: serve TCP instead")
     serve_client = _client_server(tracer, faults, baud_pacing=baud_pacing)
     listener = await anyio.create_unix_listener(path)
+    url = f"unix:{os.fspath(path)}"
     try:
-        async with listener, _in_the_background(listener.serve(serve_client)):
-            yield f"unix:{os.fspath(path)}"
+        async with listener, _in_the_background(_serve_clients(url, [listener], serve_client)):
+            yield url
     finally:
         # One system call, made here so that no cancellation can come before it.
         Path(path).unlink(missing_ok=True)  # noqa: ASYNC240
@@ -161,6 +174,37 @@ def _client_server(
                 await _serve_stream(port_of(shared, faults), stream.receive, stream.send, baud_pacing=baud_pacing)
 
     return serve_client
+
+
+async def _serve_clients(
+    url: str, listeners: Iterable[Listener[Any]], serve_client: Callable[[ByteStream], Coroutine[Any, Any, None]]
+) -> None:
+    """Serve the clients of all *listeners* until it is cancelled."""
+
+    async def accept(listener: Listener[Any]) -> None:
+        logged = False
+        quiet_until = -math.inf
+        while True:
+            try:
+                client = await listener.accept()  # type: ignore[attr-defined]  # all but MultiListener have it
+            except (OSError, anyio.BrokenResourceError) as error:
+                # Mostly there are no descriptors left, which passes when clients go. anyio's own serve() would end.
+                reason = getattr(error.__cause__ or error, "strerror", None) or error
+                now = anyio.current_time()
+                if not logged and now >= quiet_until:
+                    _log.warning("%s: cannot accept a client (%s), trying again every %g s", url, reason, _ACCEPT_RETRY)
+                    logged = True
+                    quiet_until = now + _ACCEPT_LOG_INTERVAL
+                await anyio.sleep(_ACCEPT_RETRY)
+                continue
+            clients.start_soon(serve_client, client)
+            if logged:
+                _log.warning("%s: accepts clients again", url)
+                logged = False
+
+    async with anyio.create_task_group() as clients:
+        for listener in listeners:
+            clients.start_soon(accept, listener)
 
 
 @asynccontextmanager

@@ -1,74 +1,208 @@
-"""The protocol object that an asyncio transport talks to: as thin as it can be.
+"""The protocol object that an asyncio transport talks to.
 
 It is an `asyncio.BufferedProtocol`, so that TCP reads land in 4 KiB kept for it instead of asyncio's 256 KiB made anew
 for each read; serial transports, which know only ``data_received``, call that.
+
+Each link also knows when its input was last known to be empty. The application may block the event loop for seconds:
+what is read after that has arrived at any moment since then.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import sys
-from typing import Protocol
+from array import array
+from collections.abc import Callable
+from contextlib import suppress
+from threading import Lock
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
-__all__ = ["LinkOwner", "LinkProtocol"]
+if sys.platform != "win32":
+    import fcntl
+    import termios
+
+__all__ = ["FRESH", "Link", "LinkOwner"]
+
+BUFFER_SIZE = 4096
+
+FRESH = 0.001
+"""Seconds within which no byte can have come on a serial line after its input was empty: one takes 1.04 ms."""
+
+# A close then sends a reset, and the kernel discards what it has not delivered.
+_LINGER_RESET = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
 class LinkOwner(Protocol):
-    """Who uses a link. None of these may raise: they run in the event loop's callbacks."""
+    """The user of a link. None of these may raise: they run in the event loop's callbacks."""
 
-    def link_up(self, link: LinkProtocol) -> None:
+    def link_up(self, link: Link) -> None:
         """Take *link* into use; it is open."""
 
-    def bytes_received(self, data: bytes | memoryview) -> None:
-        """Take bytes, as they came; a memoryview holds only until this returns."""
+    def bytes_received(self, data: bytes | memoryview, not_before: float) -> None:
+        """Take bytes. A memoryview is valid only until this returns.
 
-    def link_down(self, link: LinkProtocol, cause: Exception | None) -> None:
-        """*link* is gone for good; *cause* is None where either side simply closed it."""
+        *not_before* is the time of the event loop when the input was last known to be empty before these bytes came.
+        """
 
-
-# What is read is decoded before anything else is read, so all links share one buffer; except on Windows, whose event
-# loop reads ahead.
-_BUFFER = memoryview(bytearray(4096))
+    def link_down(self, link: Link, cause: Exception | None) -> None:
+        """*link* is closed for good; *cause* is None if one side simply closed it."""
 
 
-class LinkProtocol(asyncio.BufferedProtocol):
+class _Scratch:
+    """Memory that the links of one event loop share: none of them uses it across callbacks.
+
+    Not across event loops: those of other threads read at the same moment.
+    """
+
+    __slots__ = ("__weakref__", "buffer", "count")
+
+    def __init__(self) -> None:
+        self.buffer = memoryview(bytearray(BUFFER_SIZE))
+        self.count = array("i", [0])
+
+
+_scratches: WeakKeyDictionary[asyncio.AbstractEventLoop, _Scratch] = WeakKeyDictionary()
+_scratches_lock = Lock()
+
+
+def _scratch(loop: asyncio.AbstractEventLoop) -> _Scratch:
+    if sys.platform == "win32":  # its event loop reads ahead, into a buffer for each link
+        return _Scratch()
+    with _scratches_lock:
+        scratch = _scratches.get(loop)
+        if scratch is None:
+            scratch = _scratches[loop] = _Scratch()
+        return scratch
+
+
+class Link(asyncio.BufferedProtocol):
     """One open link to a controller. Transports are never asked for their class: every event loop has its own."""
 
-    __slots__ = ("_buffer", "_owner", "_transport", "closed")
+    __slots__ = (
+        "_aborted",
+        "_descriptor",
+        "_empty_at",
+        "_hides_input",
+        "_owner",
+        "_read_at",
+        "_scratch",
+        "_sized",
+        "_time",
+        "_transport",
+        "_up",
+        "lost",
+        "opening",
+        "reset_address",
+    )
 
     def __init__(self, owner: LinkOwner) -> None:
+        loop = asyncio.get_running_loop()
         self._owner = owner
+        self._scratch = _scratch(loop)
+        self._time = loop.time
         self._transport: asyncio.Transport | None = None
-        self._buffer = memoryview(bytearray(4096)) if sys.platform == "win32" else _BUFFER
-        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done once the transport has let go of everything it held."""
+        self._descriptor = -1
+        self._aborted = False
+        self.opening = False
+        """Whether the transport is still in the hands of what opens it: see `opened`."""
+        self._up = False
+        """Whether the owner knows the link."""
+        self._sized = False
+        """Whether a read goes straight from the kernel to the buffer, so that a short read shows an empty input."""
+        self._hides_input = False
+        """Whether the transport may hold input that has left the kernel (TLS)."""
+        self._read_at = self._empty_at = loop.time()
+        self.lost: asyncio.Future[None] = loop.create_future()
+        """Done when the transport has released everything."""
+        self.reset_address: tuple[Any, ...] | None = None
+        """The local address to connect from again, after an `abort` that sent a reset."""
+
+    # What the transport calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.BaseProtocol`."""
         self._transport = transport  # type: ignore[assignment]  # asyncio's types know only its own classes
+        if self._aborted:  # while it was opened
+            self._close_unless_opening(transport)
+            return
+        self._descriptor = _descriptor(transport)
+        encrypted = transport.get_extra_info("sslcontext") is not None
+        self._sized = not encrypted and transport.get_extra_info("socket") is not None
+        if not encrypted:
+            # With TLS, what came with the end of the handshake is in the transport already.
+            self.unread(self._time())
+        self._up = True
         self._owner.link_up(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # the buffer is there already
         """See `asyncio.BufferedProtocol`."""
-        return self._buffer
+        self._read_at = self._time()
+        return self._scratch.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """See `asyncio.BufferedProtocol`."""
-        self._owner.bytes_received(self._buffer[:nbytes])
+        not_before = self._empty_at
+        short = nbytes < BUFFER_SIZE
+        if not self._sized:
+            self._hides_input = not short
+            self.unread(self._time())
+        elif short:
+            self._empty_at = self._read_at
+        if not self._aborted:
+            self._owner.bytes_received(self._scratch.buffer[:nbytes], not_before)
 
     def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`."""
-        self._owner.bytes_received(data)
+        """See `asyncio.Protocol`. The size of *data* says nothing about what the transport has left unread."""
+        not_before = self._empty_at
+        self.unread(self._time())
+        if not self._aborted:
+            self._owner.bytes_received(data, not_before)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.BaseProtocol`."""
+        if self.lost.done():
+            return
         self._transport = None
-        if not self.closed.done():
-            self.closed.set_result(None)
-        self._owner.link_down(self, exc)
+        self._descriptor = -1
+        self.lost.set_result(None)
+        if self._up:
+            self._owner.link_down(self, exc)
+
+    # What the owner calls.
+
+    def is_drained(self, now: float) -> bool:
+        """Return whether the input was empty within the last millisecond: less than a byte takes at 9600 baud."""
+        return now - self._empty_at < FRESH
+
+    def unread(self, now: float) -> int | None:
+        """Return how many bytes wait in the kernel, or None where that cannot be told.
+
+        *now* is a time of the event loop taken before the call. With 0, the input is known to have been empty then.
+        """
+        transport = self._transport
+        # A transport that is closing may have closed its descriptor, and another link may have got the number.
+        if self._descriptor < 0 or transport is None or self._hides_input or transport.is_closing():
+            return None
+        count = self._scratch.count
+        if sys.platform != "win32":
+            try:
+                fcntl.ioctl(self._descriptor, termios.FIONREAD, count)
+            except OSError:
+                return None
+        unread = count[0]
+        if unread == 0 and now > self._empty_at:
+            self._empty_at = now
+        return unread
+
+    def note_read(self, until: float) -> None:
+        """Note that all input that had arrived at *until* has been read, where `unread` could not tell."""
+        self._empty_at = max(self._empty_at, until)
 
     def write(self, data: bytes) -> None:
-        """Send *data*; on a link that is breaking this does nothing, and the owner's ``link_down`` is on its way."""
+        """Send *data*. On a link that is breaking this does nothing, and `link_down` follows."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
@@ -77,7 +211,77 @@ class LinkProtocol(asyncio.BufferedProtocol):
         except (OSError, RuntimeError):  # some transports raise for a port that was pulled instead of reporting it
             transport.abort()
 
-    def abort(self) -> None:
-        """Close at once. What was written and not yet sent is dropped."""
-        if self._transport is not None:
-            self._transport.abort()
+    def abort(self, *, discard: bool = False) -> None:
+        """Close at once. The owner gets no more bytes.
+
+        With *discard*, what the other side has not received yet is discarded, as far as this machine still has it:
+        over TCP by a reset instead of an orderly close (then `reset_address` is set), on a serial port by clearing its
+        output queue.
+        """
+        transport = self._transport
+        if transport is not None:
+            if discard:
+                self._discard(transport)
+            if not self._aborted:
+                self._close_unless_opening(transport)
+        self._aborted = True
+
+    def opened(self) -> None:
+        """Note that the opening has returned, or raised; close what was aborted meanwhile."""
+        self.opening = False
+        if self._aborted and self._transport is not None:
+            self._close_unless_opening(self._transport)
+
+    def _close_unless_opening(self, transport: Any) -> None:
+        self._descriptor = -1
+        if self.opening:
+            # A transport that is closed before its opening has returned leaves the descriptor to two owners (uvloop).
+            return
+        transport.abort()
+        if not transport.is_closing():
+            # uvloop closes a transport whose opening is cancelled without a call of connection_lost, and its abort
+            # does nothing then.
+            asyncio.get_running_loop().call_soon(self.connection_lost, None)
+
+    def _discard(self, transport: asyncio.Transport) -> None:
+        sock = transport.get_extra_info("socket")
+        if sock is None:
+            _clear_output(transport)
+        elif sock.family in (socket.AF_INET, socket.AF_INET6) and _holds_output(transport, sock):
+            with suppress(OSError):  # closed already
+                address = sock.getsockname()
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
+                self.reset_address = address
+
+
+def _descriptor(transport: asyncio.BaseTransport) -> int:
+    """Return the descriptor that *transport* reads from, or -1 where there is none that can be asked."""
+    if sys.platform != "win32":
+        for name in ("socket", "serial"):
+            fileno: Callable[[], Any] | None = getattr(transport.get_extra_info(name), "fileno", None)
+            with suppress(OSError, ValueError):
+                if fileno is not None and isinstance(number := fileno(), int):
+                    return number
+    return -1
+
+
+def _holds_output(transport: asyncio.Transport, sock: Any) -> bool:
+    """Return whether bytes wait here that the other side has not acknowledged. Where nothing tells, they may."""
+    if transport.get_write_buffer_size():
+        return True
+    if sys.platform == "win32":
+        return True
+    count = array("i", [0])
+    try:
+        fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, count)  # the same number as SIOCOUTQ
+    except OSError:
+        return True
+    return count[0] > 0
+
+
+def _clear_output(transport: asyncio.Transport) -> None:
+    port = transport.get_extra_info("serial")
+    clear = getattr(port, "reset_output_buffer", None) or getattr(port, "reset_write_buffer", None)
+    if clear is not None:
+        with suppress(Exception):  # a port that was pulled raises termios.error, which is no OSError
+            clear()

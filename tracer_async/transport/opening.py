@@ -7,9 +7,8 @@ import errno
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tracer_async.errors import (
     AddressError,
@@ -24,15 +23,18 @@ from tracer_async.errors import (
     TlsError,
     TracerError,
 )
+from tracer_async.transport._serial import PyserialOpener, SerialxOpener
+from tracer_async.transport._tcp import TcpOpener, adopt
 from tracer_async.transport.address import Address, SerialAddress, SimAddress, TcpAddress, UnixAddress
-
-if TYPE_CHECKING:
-    import serial
+from tracer_async.transport.link import Link
 
 __all__ = ["TransportFactory", "open_link", "transport_factory"]
 
 TransportFactory = Callable[[Callable[[], Any]], Awaitable[tuple[Any, Any]]]
 """Opens a link: called with a protocol factory, it returns ``(transport, protocol)``."""
+
+# Seconds between attempts to connect to a Unix socket whose listener does not keep up.
+_UNIX_RETRY = 0.05
 
 
 def transport_factory(address: Address, *, ssl_context: ssl.SSLContext | None = None) -> TransportFactory:
@@ -41,28 +43,67 @@ def transport_factory(address: Address, *, ssl_context: ssl.SSLContext | None = 
         case SerialAddress():
             return _serial(address)
         case TcpAddress():
-            return _tcp(address, ssl_context)
+            return TcpOpener(address, ssl_context)
         case UnixAddress():
             return _unix(address)
         case SimAddress():
             return _sim(address)
 
 
-async def open_link(name: str, factory: TransportFactory, protocol: Callable[[], Any], timeout: float) -> Any:
-    """Open a link and return its protocol. Raises a `LinkError` that tells the causes apart."""
+async def open_link(
+    name: str,
+    factory: TransportFactory,
+    protocol: Callable[[], Any],
+    timeout: float,
+    *,
+    local_address: tuple[Any, ...] | None = None,
+) -> Link:
+    """Open a link. Raises a `LinkError` that tells the causes apart, or AddressError if the port refuses an option.
+
+    A TCP connection comes from the port of *local_address*, if that is given and free. When this raises, what was
+    opened until then is closed, and its owner hears nothing of it, except of its end if it was up.
+    """
+    made: list[Link] = []
+
+    def make() -> Link:
+        made.append(protocol())
+        made[-1].opening = True
+        return made[-1]
+
     try:
         async with asyncio.timeout(timeout):
-            return (await factory(protocol))[1]
-    except TracerError:
-        raise
-    except Exception as error:  # a factory that the user brought may raise anything, and the client has to live on
+            if isinstance(factory, TcpOpener):
+                await factory(make, local_address)
+            else:
+                await factory(make)
+            made[-1].opened()
+            return made[-1]
+    except BaseException as error:
+        for link in made:
+            link.abort()
+            link.opened()
+        if isinstance(error, _PASSED_ON):
+            raise
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # Also when a factory made another error of the cancellation.
+            raise asyncio.CancelledError from error
+        # A factory that the user brought may raise anything, also CancelledError because a task of its own was
+        # cancelled. The client has to go on.
         raise _explain(name, error, timeout) from error
 
 
-def _explain(name: str, error: Exception, timeout: float) -> TracerError:
+# Errors that need no explanation, and those that are no failure of the opening.
+_PASSED_ON = (LinkError, AddressError, MissingExtraError, KeyboardInterrupt, SystemExit, GeneratorExit)
+
+
+def _explain(name: str, error: BaseException, timeout: float) -> TracerError:
     """Return the error of the tree for what a transport raised while it was opened."""
     code = getattr(error, "errno", None)
-    text = str(error)
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  # an error of the user's own may raise anything even here
+        text = type(error).__name__
     if isinstance(error, ssl.CertificateError | ssl.SSLError):
         reason = getattr(error, "verify_message", "") or error.reason or text
         return TlsError(name, f"TLS failed: {reason}")
@@ -91,33 +132,24 @@ def _explain(name: str, error: Exception, timeout: float) -> TracerError:
     return LinkError(name, f"could not be opened: {text or repr(error)}")
 
 
-def _tcp(address: TcpAddress, ssl_context: ssl.SSLContext | None) -> TransportFactory:
-    async def connect(protocol: Callable[[], Any]) -> tuple[Any, Any]:
-        nonlocal ssl_context
-        loop = asyncio.get_running_loop()
-        if address.tls and ssl_context is None:
-            # Reads the system's certificates: tens of milliseconds that the loop shall not stand still for.
-            ssl_context = await asyncio.to_thread(ssl.create_default_context)
-        try:
-            transport, made = await loop.create_connection(
-                protocol, address.host, address.port, ssl=ssl_context if address.tls else None
-            )
-        except UnicodeError:  # a label of the name is empty or too long
-            raise HostNotFoundError(str(address), "that is no host name") from None
-        with suppress(OSError):  # the other side may have hung up already, which the protocol has been told
-            sock = transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for option, seconds in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
-                if hasattr(socket, option):
-                    sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)
-        return transport, made
-
-    return connect
-
-
 def _unix(address: UnixAddress) -> TransportFactory:
     async def connect(protocol: Callable[[], Any]) -> tuple[Any, Any]:
-        return await asyncio.get_running_loop().create_unix_connection(protocol, address.path)
+        made = protocol()
+        loop = asyncio.get_running_loop()
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.setblocking(False)
+            while True:
+                try:
+                    sock.connect(address.path)
+                    break
+                except BlockingIOError:  # the listener's queue is full; nothing tells when it no longer is
+                    await asyncio.sleep(_UNIX_RETRY)
+            connecting = loop.create_unix_connection(lambda: made, sock=sock)
+        except BaseException:
+            sock.close()
+            raise
+        return await adopt(connecting, sock)
 
     return connect
 
@@ -137,75 +169,8 @@ def _sim(address: SimAddress) -> TransportFactory:
 def _serial(address: SerialAddress) -> TransportFactory:
     if address.backend == "serialx" or (address.backend == "auto" and not find_spec("serial_asyncio")):
         if find_spec("serialx"):
-            return _serialx(address)
+            return SerialxOpener(address)
         raise MissingExtraError("a serial port", "serialx" if address.backend == "serialx" else "serial")
     if find_spec("serial_asyncio"):
-        return _pyserial(address)
+        return PyserialOpener(address)
     raise MissingExtraError("a serial port", "serial")
-
-
-def _pyserial(address: SerialAddress) -> TransportFactory:
-    def open_port() -> serial.Serial:
-        import serial
-
-        try:
-            return serial.Serial(
-                address.path,
-                address.baudrate,
-                bytesize=address.bytesize,
-                parity=address.parity,
-                stopbits=address.stopbits,
-                exclusive=True,
-            )
-        except serial.SerialException:
-            raise
-        except Exception as error:  # termios.error, which is no OSError: the file is not a terminal
-            raise serial.SerialException(errno.ENOTTY, str(error)) from error
-
-    async def connect(protocol: Callable[[], Any]) -> tuple[Any, Any]:
-        from tracer_async.transport.pyserial import PortTransport
-
-        loop = asyncio.get_running_loop()
-        # Opening a port can block for as long as its driver likes. A port that opens after its opener was cancelled
-        # is closed again.
-        opening = loop.run_in_executor(None, open_port)
-        try:
-            port = await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            opening.add_done_callback(_close_late)
-            # Mostly a matter of milliseconds, and then whoever is next finds the port free.
-            await asyncio.wait([opening], timeout=1.0)
-            raise
-        made = protocol()
-        transport = PortTransport(loop, made, port)
-        try:
-            await asyncio.sleep(0)  # connection_made is on its way
-        except asyncio.CancelledError:
-            transport.abort()
-            raise
-        return transport, made
-
-    return connect
-
-
-def _close_late(opening: asyncio.Future[serial.Serial]) -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result().close()
-
-
-def _serialx(address: SerialAddress) -> TransportFactory:
-    async def connect(protocol: Callable[[], Any]) -> tuple[Any, Any]:
-        import serialx
-
-        return await serialx.create_serial_connection(
-            asyncio.get_running_loop(),
-            protocol,
-            address.path,
-            address.baudrate,
-            parity=serialx.Parity(address.parity),
-            stopbits=serialx.StopBits(address.stopbits),
-            byte_size=address.bytesize,
-            exclusive=True,
-        )
-
-    return connect

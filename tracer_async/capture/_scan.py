@@ -18,9 +18,9 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer_async.capture.columns import KINDS
-from tracer_async.capture.events import NOISE_PIECE
-from tracer_async.capture.records import DAMAGE, ROWS, Bytes, Places, frames_at, replies_of, runs_at
+from tracer_async.capture._events import NOISE_PIECE
+from tracer_async.capture._kinds import KINDS
+from tracer_async.capture._records import DAMAGE, ROWS, Bytes, Places, frames_at, replies_of, runs_at
 from tracer_async.protocol import END, MAX_DATA, OVERHEAD, SYNC, Reason, crc16
 
 __all__ = ["Found", "Sender"]

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from tracer_async.protocol import OVERHEAD, CommandCode, Event, Frame, FrameDecoder, LoadState
-from tracer_async.simulator import damage
+from tracer_async.simulator import _damage
+from tracer_async.simulator._port import Ending, Lose, Port, SimulatedPort, Step, Wait
 from tracer_async.simulator.device import SimulatedTracer
 from tracer_async.simulator.faults import FAULT_KINDS, Fault, Faults
-from tracer_async.simulator.port import Ending, Lose, Port, SimulatedPort, Step, Wait
 
 __all__ = ["FaultyPort", "port_of"]
 
@@ -90,7 +90,7 @@ class FaultyPort:
         reply = self._tracer.answer(request)
         if reply is None:
             return
-        frame = damage.frame_in(reply)
+        frame = _damage.frame_in(reply)
         if frame is None or len(reply) != OVERHEAD + len(frame.data):
             yield reply  # a tracer of somebody's own, which damages its replies itself
             return
@@ -107,7 +107,7 @@ class FaultyPort:
         if flood := self._hit(chosen, "flood"):
             left = int(flood.amount)
             while left > 0:
-                yield damage.garbage(min(left, _FLOOD_CHUNK), random)
+                yield _damage.garbage(min(left, _FLOOD_CHUNK), random)
                 left -= _FLOOD_CHUNK
         hangup = self._hit(chosen, "hangup") is not None
         frames: list[bytes | None] = [*self._frames(frame, chosen, hangup=hangup)]
@@ -119,7 +119,7 @@ class FaultyPort:
             # Made at the last moment: another master's reply is no older than the wire makes it.
             raw = self._foreign() if made is None else made
             if is_stray:
-                raw = damage.stray(random) + raw
+                raw = _damage.stray(random) + raw
             if drip is None:
                 yield raw
                 continue
@@ -140,11 +140,11 @@ class FaultyPort:
             frames *= 2
         victim = random.randrange(len(frames))
         if self._hit(chosen, "flip"):
-            frames[victim] = damage.flip(frames[victim], random)
+            frames[victim] = _damage.flip(frames[victim], random)
         if hangup or self._hit(chosen, "cut"):
-            frames[victim] = damage.cut(frames[victim], random)
+            frames[victim] = _damage.cut(frames[victim], random)
         if not hangup and frame.data and self._hit(chosen, "tear"):
-            frames.insert(0, damage.tear(frame, self._older.get(frame.command), random))
+            frames.insert(0, _damage.tear(frame, self._older.get(frame.command), random))
         return frames
 
     def _foreign(self) -> bytes:

@@ -12,23 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from tracer_async.capture.events import CapturedEvent, CaptureFormat, proved, read_bursts
+from tracer_async.capture._events import CapturedEvent, CaptureFormat, proved, read_bursts
+from tracer_async.capture._kinds import KINDS
 from tracer_async.errors import CaptureError, MissingExtraError
 from tracer_async.protocol import CorruptFrame, DecoderStats, Noise, Reason
+from tracer_async.protocol._numbers import check_whole
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from tracer_async.capture.scan import Found, Sender
+    from tracer_async.capture._scan import Found, Sender
 
-__all__ = ["KINDS", "Capture", "Source", "decode_capture", "decode_chunks"]
+__all__ = ["Capture", "Source", "decode_capture", "decode_chunks"]
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 """A path, the bytes of a capture, or a file open in binary mode; a pipe will do."""
-
-KINDS: tuple[str, ...] = ("noise", *Reason)
-"""What the field ``kind`` of a record of damage counts into."""
 
 # As many bytes as stay in a processor's cache together with all that is made of them.
 _CHUNK = 1 << 18
@@ -93,9 +92,7 @@ def decode_chunks(
     Raises what `decode_capture` does; CaptureError for a line of text that is not what the format says comes after all
     that stands before it has been yielded.
     """
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1, not {chunk_size}")
-    return map(_capture, _decode(source, capture_format, chunk_size))
+    return map(_capture, _decode(source, capture_format, check_whole("chunk_size", chunk_size)))
 
 
 def _capture(found: Found) -> Capture:
@@ -103,7 +100,7 @@ def _capture(found: Found) -> Capture:
 
 
 def _readings(replies: NDArray[np.void]) -> NDArray[np.void]:
-    from tracer_async.capture.records import readings_of
+    from tracer_async.capture._records import readings_of
 
     return readings_of(replies)
 
@@ -125,7 +122,7 @@ def _scan(source: Source, capture_format: CaptureFormat | None, chunk_size: int)
         with Path(source).open("rb", buffering=0) as file:
             yield from _scan(file, capture_format, chunk_size)
         return
-    from tracer_async.capture.scan import Sender
+    from tracer_async.capture._scan import Sender
 
     if isinstance(source, (bytes, bytearray, memoryview)):
         source = io.BytesIO(source)

@@ -80,7 +80,7 @@ class Panel:
 
     def terminal_voltage(self, irradiance: float, used: float) -> float:
         """Return volts while the part *used*, 0 to 1, of its power is drawn; a dark panel has none."""
-        if irradiance <= 0.0:
+        if irradiance < 1e-6:  # a number that is smaller still may round to 0 below, which has no logarithm
             return 0.0
         light = log(irradiance / 700.0)
         best = self._voltage * (1.0 + 0.025 * light)

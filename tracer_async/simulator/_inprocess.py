@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar, cast
 
+from tracer_async.simulator._faulty_port import port_of
+from tracer_async.simulator._port import QUIET, Ending, Lose, Port, Step, Wait
 from tracer_async.simulator.device import SimulatedTracer
 from tracer_async.simulator.faults import Faults
-from tracer_async.simulator.faulty_port import port_of
-from tracer_async.simulator.port import QUIET, Ending, Lose, Port, Step, Wait
 
 __all__ = ["open_in_process"]
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.capture.test_reader import NO_CAPTURE
+from tests.capture.test_events import NO_CAPTURE
 from tests.protocol.strategies import damaged, pieces, streams, whole
 from tracer_async import CaptureError, CorruptFrame, Frame, FrameDecoder, Noise, RealtimeData
 from tracer_async.capture import (
@@ -29,7 +29,7 @@ from tracer_async.capture import (
     decode_chunks,
     read_capture,
 )
-from tracer_async.capture.columns import Source
+from tracer_async.capture._columns import Source
 from tracer_async.protocol import OVERHEAD, SYNC
 
 CAPTURES = Path(__file__).parents[2] / "shared" / "captures"

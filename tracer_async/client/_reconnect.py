@@ -1,0 +1,170 @@
+"""When a link is opened, and opened again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
+
+from tracer_async.client._connection import Connection, ConnectionState
+from tracer_async.client._options import Target
+from tracer_async.errors import LinkError, LinkFloodedError, TracerError
+from tracer_async.transport.link import Link
+from tracer_async.transport.opening import open_link
+
+__all__ = ["LinkKeeper", "backoff"]
+
+_log = logging.getLogger("tracer_async")
+
+# Seconds after which an attempt that has not connected makes room for others.
+_PLACE_HELD = 0.25
+
+# Seconds between summaries of a link that is lost again and again: at first, and at most.
+_FIRST_SUMMARY, _LAST_SUMMARY = 60.0, 3600.0
+
+
+def backoff(initial: float, maximum: float) -> Iterator[float]:
+    """Yield the delays between attempts: doubling from *initial* to *maximum*, each shortened at random by up to half.
+
+    The jitter keeps clients that lost their links at the same moment from coming back at the same moment.
+    """
+    delay = initial
+    while True:
+        yield delay * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, no secret
+        delay = min(delay * 2, maximum)
+
+
+class LinkKeeper:
+    """Keeps the link of one connection open, for as long as `run` runs."""
+
+    def __init__(
+        self, target: Target, connection: Connection, places: AbstractAsyncContextManager[object] | None = None
+    ) -> None:
+        self._target = target
+        self._connection = connection
+        self._places = places
+        """Limits how many links are opened at the same time, where many clients share it."""
+        self._losses = _LossLog(target.session.name)
+
+    async def run(self, opened: asyncio.Future[None] | None) -> None:
+        """Open the link, and open it again whenever it is lost.
+
+        The outcome of the first attempt goes to *opened*, and ends it where it is an error; without *opened*, a first
+        error is one like any other.
+        """
+        connection = self._connection
+        delays = backoff(*self._target.backoff)
+        while True:
+            frames = connection.stats.frames
+            try:
+                link = await self._open()
+            except TracerError as error:
+                if opened is not None and not opened.done():
+                    opened.set_exception(error)
+                    return
+                connection.note_down(error)
+                delay = next(delays)
+                self._losses.not_opened(error, delay)
+            else:
+                if opened is not None and not opened.done():
+                    opened.set_result(None)
+                self._losses.opened()
+                connection.set_state(ConnectionState.UP)
+                await asyncio.shield(link.lost)
+                if connection.stats.frames > frames and not isinstance(connection.down_cause, LinkFloodedError):
+                    # Only a good frame proves that the controller is back; many a bridge accepts and hangs up. In a
+                    # flood it proves nothing.
+                    delays = backoff(*self._target.backoff)
+                delay = next(delays)
+                self._losses.lost(connection.down_cause, delay)
+            connection.set_state(ConnectionState.DOWN)
+            await asyncio.sleep(delay)
+
+    async def _open(self) -> Link:
+        if self._places is None:
+            return await self._attempt()
+        async with self._places:
+            attempt = asyncio.ensure_future(self._attempt())
+            try:
+                await asyncio.wait([attempt], timeout=_PLACE_HELD)
+            except asyncio.CancelledError:
+                await _cancel(attempt)
+                raise
+        try:
+            return await asyncio.shield(attempt)
+        except asyncio.CancelledError:
+            await _cancel(attempt)
+            raise
+
+    async def _attempt(self) -> Link:
+        connection, target = self._connection, self._target
+        return await open_link(
+            target.session.name,
+            target.factory,
+            lambda: Link(connection),
+            target.session.link_timeout,
+            local_address=connection.reset_address,
+        )
+
+
+async def _cancel(attempt: asyncio.Future[Link]) -> None:
+    """End an attempt with the task that waited for it; a link that it opened at this moment is closed."""
+    attempt.cancel()
+    await asyncio.wait([attempt])
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result().abort()
+
+
+class _LossLog:
+    """Logs the first loss of a link; while it is lost again and again, a summary at growing intervals."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._up = True  # so that a first failure is logged too
+        self._logged = True
+        # Since the last line, until the next one may be written.
+        self._last_line = -math.inf
+        self._interval = _FIRST_SUMMARY
+        self._losses = 0
+
+    def opened(self) -> None:
+        """Note that the link was opened."""
+        if self._up:
+            _log.debug("%s: connected", self._name)
+        elif self._logged:
+            # As loud as the loss was: else a log would show only half of what happened.
+            _log.warning("%s: reconnected", self._name)
+        self._up = True
+
+    def not_opened(self, error: TracerError, delay: float) -> None:
+        """Note that an attempt failed: worth a line if none has said yet that the link is down."""
+        if self._up:
+            self._losses += 1
+        if self._up or not self._logged:
+            self._warn(f"{error}; trying again in {delay:.1f} s")
+        self._up = False
+
+    def lost(self, cause: Exception | None, delay: float) -> None:
+        """Note that the link was lost."""
+        self._losses += 1
+        reason = cause.reason if isinstance(cause, LinkError) else str(cause or "closed by the other side")
+        self._warn(f"{self._name}: connection lost ({reason}), reconnecting in {delay:.1f} s")
+        self._up = False
+
+    def _warn(self, text: str) -> None:
+        now = asyncio.get_running_loop().time()
+        quiet = now - self._last_line
+        self._logged = quiet >= self._interval
+        if not self._logged:
+            return
+        if self._losses > 1:
+            text += f"; lost {self._losses} times in {quiet:.0f} s"
+            self._interval = min(self._interval * 2, _LAST_SUMMARY)
+        else:
+            self._interval = _FIRST_SUMMARY
+        self._last_line = now
+        self._losses = 0
+        _log.warning("%s", text)

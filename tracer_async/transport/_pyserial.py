@@ -1,0 +1,66 @@
+"""pyserial-asyncio's transport, closed without waiting and only once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import Any
+
+import serial
+import serial_asyncio
+
+__all__ = ["PortTransport"]
+
+
+class PortTransport(serial_asyncio.SerialTransport):  # type: ignore[misc]  # the package has no types
+    """A serial port whose `abort` does not block the event loop and may be called again at any time."""
+
+    # Set by the base class, which has no types.
+    _serial: Any
+    _protocol: Any
+    _max_read_size: int
+
+    if sys.platform != "win32":
+
+        def _read_ready(self) -> None:
+            # The original calls select(), which fails for descriptors above 1023, and then the loop calls it for ever.
+            try:
+                data = os.read(self._serial.fd, self._max_read_size)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self._close(serial.SerialException(f"read failed: {error}"))
+                return
+            if data:
+                self._protocol.data_received(data)
+            else:
+                # A port that was pulled is always ready to be read, and has nothing.
+                self._close(serial.SerialException("the port is gone"))
+
+    def abort(self) -> None:
+        """Close at once, and discard what was not sent."""
+        if not self.is_closing():
+            self._drop_output()
+            super().abort()
+
+    def _call_connection_lost(self, exc: Exception | None) -> None:
+        # The original waits until all output is sent, on the event loop, and fails when it is called a second time,
+        # which happens when an error meets a close.
+        if self._serial is None:
+            return
+        self._drop_output()
+        self._write_buffer.clear()
+        port, self._serial = self._serial, None
+        protocol, self._protocol = self._protocol, None
+        try:
+            protocol.connection_lost(exc)
+        finally:
+            with suppress(OSError):  # the port was pulled
+                port.close()
+
+    def _drop_output(self) -> None:
+        # Closing a port waits for its output, too, in the kernel. A port that was pulled raises termios.error, which
+        # is no OSError.
+        with suppress(Exception):
+            self._serial.reset_output_buffer()

@@ -1,0 +1,171 @@
+"""TCP and TLS connections: names, Happy Eyeballs, and cancelling at any moment without a leak."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import socket
+import ssl
+import struct
+import sys
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+import aiohappyeyeballs
+from aiohappyeyeballs import AddrInfoType
+
+from tracer_async.errors import HostNotFoundError
+from tracer_async.transport import _threads
+from tracer_async.transport.address import TcpAddress
+
+__all__ = ["TcpOpener", "adopt"]
+
+# Seconds until the next address of a name is tried, too (RFC 8305).
+_NEXT_ADDRESS = 0.25
+
+# A connection that nobody answers on is closed after 60 + 4 * 15 seconds without a byte.
+_KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+
+# Linux's number of the option: the range of local ports for one socket, the highest in the upper 16 bits.
+_IP_LOCAL_PORT_RANGE = 51
+
+# Errors that say nothing about the local port.
+_UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.ETIMEDOUT)
+
+
+class TcpOpener:
+    """Opens connections to one address: a `TransportFactory`."""
+
+    __slots__ = ("_address", "_context")
+
+    def __init__(self, address: TcpAddress, ssl_context: ssl.SSLContext | None) -> None:
+        self._address = address
+        self._context = ssl_context
+
+    async def __call__(
+        self, protocol: Callable[[], Any], local_address: tuple[Any, ...] | None = None
+    ) -> tuple[Any, Any]:
+        """Connect, from the port of *local_address* if it is given and free."""
+        made = protocol()  # before the connection: no byte can have come earlier than that
+        options: dict[str, Any] = {}
+        if self._address.tls:
+            options = {"ssl": await self._ssl_context(), "server_hostname": self._address.host}
+        sock = await _connect(await self._resolve(), local_address)
+        try:
+            _configure(sock)
+            connecting = asyncio.get_running_loop().create_connection(lambda: made, sock=sock, **options)
+        except BaseException:
+            sock.close()
+            raise
+        return await adopt(connecting, sock)
+
+    async def _ssl_context(self) -> ssl.SSLContext:
+        if self._context is None:
+            # Reads the system's certificates: tens of milliseconds that would block the event loop.
+            self._context = await _threads.share("ssl", ssl.create_default_context)
+        return self._context
+
+    async def _resolve(self) -> list[AddrInfoType]:
+        host, port = self._address.host, self._address.port
+        numeric = _numeric(host, port)
+        if numeric is not None:
+            return [numeric]
+        try:
+            return await _threads.share((host, port), _look_up, host, port)
+        except UnicodeError:  # a label of the name is empty or too long
+            raise HostNotFoundError(str(self._address), "that is no host name") from None
+
+
+def _look_up(host: str, port: int) -> list[AddrInfoType]:
+    # A new list, because the elements' types are narrower than those that aiohappyeyeballs takes.
+    return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP))
+
+
+def _numeric(host: str, port: int) -> AddrInfoType | None:
+    """Return the address that *host* writes out, or None if it is a name."""
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    if isinstance(ip, ipaddress.IPv4Address):
+        return (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))
+    scope = ip.scope_id or "0"
+    number = int(scope) if scope.isdecimal() else socket.if_nametoindex(scope)
+    return (socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host.partition("%")[0], port, 0, number))
+
+
+async def _connect(addresses: list[AddrInfoType], local: tuple[Any, ...] | None) -> socket.socket:
+    def make(address: AddrInfoType) -> socket.socket:
+        sock = socket.socket(*address[:3])
+        if local is not None and sock.family == (socket.AF_INET6 if len(local) == 4 else socket.AF_INET):
+            _use_port(sock, local[1])
+        return sock
+
+    try:
+        return await aiohappyeyeballs.start_connection(
+            addresses, happy_eyeballs_delay=_NEXT_ADDRESS, socket_factory=make
+        )
+    except OSError as error:
+        if local is None or error.errno in _UNREACHABLE or isinstance(error, ConnectionError):
+            raise
+        # A connection in TIME_WAIT can forbid the port later than binding does.
+        return await _connect(addresses, None)
+
+
+def _use_port(sock: socket.socket, port: int) -> None:
+    """Connect from *port* if it is free. Only the port: this machine may have got another address since."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            # Unlike binding, this works also where a connection to somewhere else has the port (Linux 6.3).
+            sock.setsockopt(socket.IPPROTO_IP, _IP_LOCAL_PORT_RANGE, struct.pack("=I", port << 16 | port))
+            return
+    with suppress(OSError):  # another connection has the port: then from any
+        if sys.platform != "win32":  # where it would take the port away from its user
+            # Two addresses of a name may be tried at the same time.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("", port))
+
+
+def _configure(sock: socket.socket) -> None:
+    with suppress(OSError):  # the other side may have hung up already, which the transport finds out
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, seconds in _KEEPALIVE:
+            if hasattr(socket, option):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)
+
+
+async def adopt(connecting: Coroutine[Any, Any, tuple[Any, Any]], sock: socket.socket) -> tuple[Any, Any]:
+    """Await *connecting*, which makes a transport of the connected *sock*. May be cancelled at any moment.
+
+    The event loop's own coroutine is never cancelled: uvloop would close the transport without a call of
+    ``connection_lost``, or leave the descriptor to two owners. It ends at once because its socket is shut down.
+    """
+
+    def close_unless_used(task: asyncio.Task[tuple[Any, Any]]) -> None:
+        # For a task that failed before there was a transport; with a transport, only after it has let go.
+        if task.cancelled() or task.exception() is not None:
+            sock.close()
+
+    task = asyncio.get_running_loop().create_task(connecting)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if task.done():
+            _end(task)
+        else:
+            task.add_done_callback(_end)
+            with suppress(OSError):  # closed by the other side
+                sock.shutdown(socket.SHUT_RDWR)
+            await asyncio.wait([task], timeout=1.0)
+        raise
+    finally:
+        task.add_done_callback(close_unless_used)
+
+
+def _end(task: asyncio.Task[tuple[Any, Any]]) -> None:
+    """Close what a cancelled opening has opened."""
+    if not task.cancelled() and task.exception() is None:
+        task.result()[0].abort()
