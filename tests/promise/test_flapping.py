@@ -1,0 +1,320 @@
+"""Links that come and go, and peers that flood: what is logged, and how often they are connected to.
+
+The bridges are connections in memory, and the clock is virtual. They know a request and a reply by their bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from tests.promise.bridges import LOOPS, REPLY, REQUEST, SECONDS, run
+from tests.promise.virtual_time import virtual_time
+from tracer_async import Fleet, LinkError, LinkFloodedError, LinkTimeoutError, TracerClient
+
+MINUTE, HOUR = 60.0, 3600.0
+LIMIT = 256 * 1024
+"""Bytes a second that nobody asked for, above which a link is given up."""
+
+
+class Log(logging.Handler):
+    """What the library logs, with the time of the event loop."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[tuple[float, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append((now(), record.getMessage()))
+
+    def lost(self) -> list[tuple[float, str]]:
+        """The lines that tell of a loss."""
+        return [(at, text) for at, text in self.lines if "connection lost" in text]
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    log = Log()
+    logging.getLogger("tracer_async").addHandler(log)
+    yield log
+    logging.getLogger("tracer_async").removeHandler(log)
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+class Bridge:
+    """Connects in memory: a transport factory. *serve* says what it does with a request."""
+
+    def __init__(self, serve: Callable[[Connection], None]) -> None:
+        self.serve = serve
+        self.present = True
+        self.connected_at: list[float] = []
+        self.hung_up_at: list[float] = []
+
+    async def bring(self, make_protocol: Callable[[], Any]) -> tuple[Any, Any]:
+        if not self.present:
+            raise ConnectionRefusedError
+        connection = Connection(self, make_protocol())
+        self.connected_at.append(now())
+        connection.protocol.connection_made(connection)
+        return connection, connection.protocol
+
+
+class Connection(asyncio.Transport):
+    def __init__(self, bridge: Bridge, protocol: Any) -> None:
+        super().__init__()
+        self.bridge = bridge
+        self.protocol = protocol
+        self.sent = 0
+        self._closing = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert bytes(data).endswith(REQUEST)
+        asyncio.get_running_loop().call_soon(self.bridge.serve, self)
+
+    def send(self, data: bytes) -> None:
+        if not self._closing:
+            self.sent += len(data)
+            self.protocol.data_received(data)
+
+    def hang_up(self) -> None:
+        if not self._closing:
+            self.bridge.hung_up_at.append(now())
+            self.abort()
+
+    def abort(self) -> None:
+        if not self._closing:
+            self._closing = True
+            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
+
+    close = abort
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+
+def answer(connection: Connection) -> None:
+    connection.send(REPLY)
+
+
+def answer_and_hang_up(connection: Connection) -> None:
+    connection.send(REPLY)
+    connection.hang_up()
+
+
+async def poll(tracer: TracerClient, seconds: float) -> None:
+    """Read as fast as the line allows for some time."""
+    end = now() + seconds
+    while now() < end:
+        await tracer.read_realtime()
+        await asyncio.sleep(0.2)
+
+
+# (h) Links that are lost again and again.
+
+
+@virtual_time
+async def test_a_link_that_is_lost_again_and_again_is_logged_once_and_then_summed_up(log: Log) -> None:
+    bridge = Bridge(answer_and_hang_up)
+    async with TracerClient(bridge.bring) as tracer:
+        await poll(tracer, HOUR)
+    lost = log.lost()
+    assert len(bridge.hung_up_at) > 3000
+    assert len(lost) < 10
+    assert lost[0][0] - bridge.hung_up_at[0] < 1.0
+    gaps = [after - before for (before, _), (after, _) in pairwise(lost)]
+    assert gaps[0] >= MINUTE
+    assert all(after > 1.9 * before for before, after in pairwise(gaps))
+    # No loss is left out of the sums.
+    for (before, _), (after, text) in pairwise(lost):
+        (count,) = re.findall(r"lost (\d+) times in", text)
+        assert int(count) == sum(before < at <= after for at in bridge.hung_up_at)
+    # Each line that tells of a loss is followed by one that it is over.
+    assert [text for _, text in log.lines if "reconnected" in text] == ["bring: reconnected"] * len(lost)
+
+
+@virtual_time
+async def test_the_sums_of_a_flapping_link_come_at_least_every_hour(log: Log) -> None:
+    bridge = Bridge(answer_and_hang_up)
+    async with TracerClient(bridge.bring) as tracer:
+        while now() < bridge.connected_at[0] + 12 * HOUR:
+            await tracer.read_realtime()
+            await asyncio.sleep(20.0)
+    gaps = [after - before for (before, _), (after, _) in pairwise(log.lost())]
+    assert max(gaps) < HOUR + MINUTE
+    assert gaps[-1] >= HOUR
+
+
+@virtual_time
+async def test_a_link_that_is_lost_now_and_then_is_logged_each_time(log: Log) -> None:
+    bridge = Bridge(answer)
+    async with TracerClient(bridge.bring) as tracer:
+        for _ in range(10):
+            bridge.serve = answer_and_hang_up
+            await tracer.read_realtime()
+            bridge.serve = answer
+            await asyncio.sleep(2 * MINUTE)
+            await tracer.read_realtime()
+    kinds = ["lost" if "connection lost" in text else "reconnected" for _, text in log.lines]
+    assert kinds == ["lost", "reconnected"] * 10
+    assert not [text for _, text in log.lines if "times" in text]
+
+
+@virtual_time
+async def test_an_outage_after_flapping_is_logged_within_the_interval(log: Log) -> None:
+    """The last line must not say that it is connected, for as long as it is not."""
+    bridge = Bridge(answer_and_hang_up)
+    async with TracerClient(bridge.bring) as tracer:
+        await poll(tracer, 10.0)
+        bridge.present = False
+        await asyncio.sleep(5 * MINUTE)
+        assert "reconnected" not in log.lines[-1][1]
+        assert "trying again" in log.lines[-1][1]
+        assert f"lost {len(bridge.hung_up_at) - 1} times" in log.lines[-1][1]
+        lines = len(log.lines)
+        await asyncio.sleep(HOUR)
+        assert len(log.lines) == lines  # one line for one outage
+        bridge.present = True
+        bridge.serve = answer
+        await asyncio.sleep(MINUTE)
+        assert "reconnected" in log.lines[-1][1]
+
+
+# (i) Peers that flood.
+
+GARBAGE = random.Random(8).randbytes(16384)
+KINDS_OF_FLOODS = [
+    pytest.param(GARBAGE, id="garbage"),
+    pytest.param(REPLY * (len(GARBAGE) // len(REPLY)), id="replies"),
+    pytest.param(b"\xeb\x90" * (len(GARBAGE) // 2), id="sync-bytes"),
+]
+
+
+def flood(data: bytes, rate: float) -> Callable[[Connection], None]:
+    """Answer the first request of a connection, and then send *data* again and again, with *rate* bytes a second."""
+
+    def serve(connection: Connection) -> None:
+        if connection.sent == 0:
+            connection.send(REPLY)
+            pour(connection)
+
+    def pour(connection: Connection) -> None:
+        if not connection.is_closing():
+            connection.send(data)
+            asyncio.get_running_loop().call_later(len(data) / rate, pour, connection)
+
+    return serve
+
+
+@pytest.mark.parametrize("data", KINDS_OF_FLOODS)
+@virtual_time
+async def test_a_peer_that_floods_is_given_up_and_connected_to_less_and_less_often(log: Log, data: bytes) -> None:
+    connections: list[Connection] = []
+    pour = flood(data, 10 * LIMIT)
+
+    def serve(connection: Connection) -> None:
+        connections.append(connection)
+        pour(connection)
+
+    bridge = Bridge(serve)
+    async with TracerClient(bridge.bring, start_offline=True, timeout=60.0, backoff=(0.5, 30.0)) as tracer:
+        end = now() + 2 * MINUTE
+        while now() < end:
+            with suppress(LinkError, TimeoutError):
+                await tracer.read_realtime()
+            await asyncio.sleep(0.1)
+    assert max(connection.sent for connection in connections) <= LIMIT + 2 * len(data)
+    # Each delay is shortened by up to half at random.
+    gaps = [after - before for before, after in pairwise(bridge.connected_at)]
+    for number, gap in enumerate(gaps):
+        assert gap >= 0.5 * min(0.5 * 2**number, 30.0)
+    assert "256 KiB/s" in log.lost()[0][1]
+
+
+@virtual_time
+async def test_a_peer_that_floods_is_an_error_of_its_own() -> None:
+    bridge = Bridge(flood(GARBAGE, 10 * LIMIT))
+    async with TracerClient(bridge.bring, backoff=(30.0, 30.0), connect_timeout=1.0) as tracer:
+        await tracer.read_realtime()
+        with pytest.raises(LinkTimeoutError, match="256 KiB/s") as caught:
+            await tracer.read_realtime()
+        assert isinstance(caught.value.__cause__, LinkFloodedError)
+
+
+@pytest.mark.parametrize(("rate", "kept"), [(200 * 1024, True), (300 * 1024, False)])
+@virtual_time
+async def test_a_noisy_link_is_kept_up_to_the_limit(rate: float, kept: bool) -> None:
+    bridge = Bridge(flood(GARBAGE[:2048], rate))
+    async with TracerClient(bridge.bring) as tracer:
+        await tracer.read_realtime()
+        await asyncio.sleep(20.0)
+    assert (len(bridge.connected_at) == 1) is kept
+
+
+@virtual_time
+async def test_bytes_that_piled_up_while_the_application_stood_still_are_no_flood() -> None:
+    """They came at any moment of the stall."""
+    connections: list[Connection] = []
+
+    def serve(connection: Connection) -> None:
+        connections.append(connection)
+        connection.send(REPLY)
+
+    bridge = Bridge(serve)
+    async with TracerClient(bridge.bring) as tracer:
+        await tracer.read_realtime()
+        for _ in range(30):
+            await asyncio.sleep(1.0)
+            for _ in range(12):
+                connections[0].send(GARBAGE)  # 192 KiB at once, for a second
+        assert len(bridge.connected_at) == 1
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_peer_that_floods_as_fast_as_it_can_does_not_slow_the_others(loop: Any, log: Log) -> None:
+    """Over TCP. The one that floods is given up; the other one gets each of its requests answered at its tick."""
+
+    async def main() -> None:
+        server = await asyncio.start_server(pour, "127.0.0.1", 0)
+        async with asyncio.timeout(SECONDS), server, Fleet() as fleet:
+            port = server.sockets[0].getsockname()[1]
+            fleet.add(f"tcp://127.0.0.1:{port}", name="flood", interval=0.05, timeout=SECONDS)
+            fleet.add(Bridge(answer).bring, name="healthy", interval=0.05)
+            skipped, healthy = 0, 0
+            async for name, reading in fleet:
+                if name == "healthy":
+                    assert reading.ok
+                    healthy += 1
+                    skipped += reading.skipped
+                    if healthy == 40:
+                        break
+            assert accepted <= 5  # in 2 s, instead of hundreds
+            assert skipped < 10
+            assert "256 KiB/s" in log.lost()[0][1]
+
+    accepted = 0
+
+    async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal accepted
+        accepted += 1
+        try:
+            while True:
+                writer.write(GARBAGE)
+                await writer.drain()
+        except ConnectionError:
+            writer.close()
+
+    run(loop, main())
