@@ -6,9 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := tracer_async tests examples benchmarks stress fuzz
 FUZZ_SECONDS ?= 60
+ASYNC_TESTS := tests/client tests/peers tests/promise tests/transport
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all lint format bench fuzz mutants soak hostile sick-fleet clean
+.PHONY: demo test test-all test-loops lint format bench fuzz mutants soak hostile sick-fleet clean
 
 demo: $(VENV)/demo  ## watch a simulated controller; ends by itself when its output is not a terminal
 	@if [ -t 1 ]; then $(BIN)/tracer-async watch sim:; else $(BIN)/tracer-async watch sim: --count 5; fi
@@ -20,6 +21,13 @@ test: $(VENV)/dev  ## run the tests and measure what they cover
 	@$(BIN)/coverage report --format=total --include='tracer_async/protocol/*' --fail-under=100 >/dev/null \
 		|| { $(BIN)/coverage report --include='tracer_async/protocol/*'; exit 1; }
 	@$(BIN)/coverage report --skip-covered --fail-under=95
+
+test-loops: $(VENV)/dev  ## run the asynchronous tests in asyncio's debug mode, on uvloop, and with eager tasks
+	$(BIN)/python -m pytest -q --asyncio-debug $(ASYNC_TESTS)
+	$(BIN)/python -m pytest -q --event-loop=uvloop $(ASYNC_TESTS)
+	@if $(BIN)/python -c 'from asyncio import eager_task_factory' 2>/dev/null; then \
+		$(BIN)/python -m pytest -q --event-loop=eager $(ASYNC_TESTS); \
+	else echo "eager tasks need Python 3.12"; fi
 
 lint: $(VENV)/dev  ## ruff and mypy, both strict
 	$(BIN)/ruff check $(SOURCES)
@@ -34,7 +42,7 @@ test-all:  ## run the tests on each Python from 3.11 on that is found here
 	@found=0; for version in 3.11 3.12 3.13; do \
 		if python$$version -c '' 2>/dev/null; then found=$$((found + 1)); \
 			echo "== Python $$version"; \
-			$(MAKE) --no-print-directory test VENV=.venv-$$version PYTHON=python$$version || exit 1; \
+			$(MAKE) --no-print-directory test test-loops VENV=.venv-$$version PYTHON=python$$version || exit 1; \
 		else echo "== Python $$version is not on this machine"; fi; \
 	done; test $$found -gt 0
 

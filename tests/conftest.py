@@ -19,6 +19,29 @@ T = TypeVar("T")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--event-loop", choices=["asyncio", "eager", "uvloop"], help="what runs the asynchronous tests")
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run each asynchronous test on the event loop that was asked for."""
+    name = config.getoption("--event-loop") or "asyncio"
+    if name == "uvloop":
+        import uvloop
+
+        return {name: uvloop.new_event_loop}
+    return {name: eager_loop if name == "eager" else asyncio.new_event_loop}
+
+
+def eager_loop() -> asyncio.AbstractEventLoop:
+    """An event loop whose tasks begin to run while they are created (Python 3.12)."""
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
+    return loop
+
+
 @pytest.fixture(params=LINKS)
 async def link(request: pytest.FixtureRequest) -> AsyncIterator[Link]:
     """A simulated controller behind each kind of transport in turn."""

@@ -81,7 +81,8 @@ async def test_cancelled_anywhere_everything_goes_on(link: Link, name: str) -> N
             data = await another.read_realtime()
             assert data.charging
             assert data.load_on is link.tracer.load_on
-    assert point > 1, "it never suspended"
+    eager = asyncio.get_running_loop().get_task_factory() is not None
+    assert point > 1 or eager, "it never suspended"
     del tracer, another
     gc.collect()  # what was left unclosed would warn now, and a warning is an error
     await served(descriptors)
@@ -100,6 +101,8 @@ async def cancelled_at(point: int, awaitable: Awaitable[object]) -> bool:
     @types.coroutine
     def drive(coroutine: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
         nonlocal count
+        task = asyncio.current_task()
+        assert task is not None
         resume: Callable[[Any], Any] = coroutine.send
         argument: Any = None
         while True:

@@ -113,12 +113,10 @@ async def test_a_closed_client_answers_nothing_and_leaves_nothing(link: Link) ->
 
 async def test_a_client_that_is_closed_in_mid_request_fails_it(link: Link) -> None:
     async with TracerClient(link.url) as tracer:
-        waiting = asyncio.gather(
-            tracer.read_realtime(), tracer.set_load(True), tracer.write_settings(SETTINGS), return_exceptions=True
-        )
+        waiting = asyncio.gather(tracer.set_load(True), tracer.write_settings(SETTINGS), return_exceptions=True)
         await asyncio.sleep(0)
         await tracer.aclose()
-        assert [type(outcome) for outcome in await waiting] == [LinkClosedError] * 3
+        assert [type(outcome) for outcome in await waiting] == [LinkClosedError] * 2
 
 
 async def test_the_link_can_be_opened_again_by_the_next_client(link: Link) -> None:
@@ -141,12 +139,12 @@ async def test_a_poll_goes_on_and_ends_with_the_client(link: Link) -> None:
 
 
 def open_files() -> set[str]:
-    """The descriptors of this process, each with what it is open on."""
+    """The descriptors of this process, each with what it is open on. libuv keeps one of /dev/null for itself."""
     files = set()
     for entry in Path("/proc/self/fd").iterdir():
         with suppress(FileNotFoundError):  # the listing's own
             files.add(f"{entry.name} {os.readlink(entry)}")  # noqa: PTH115  # sockets have no path
-    return files
+    return {file for file in files if not file.endswith("/dev/null")}
 
 
 async def served(descriptors: set[str]) -> None:

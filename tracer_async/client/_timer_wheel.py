@@ -50,7 +50,7 @@ class TimerWheel:
         self._slots: dict[int, list[WheelTimer]] = {}
         # The numbers of the slots that hold anything, as a heap.
         self._order: list[int] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         self._timer_slot = 0
 
     def call_at(self, when: float, callback: Callable[[], None]) -> WheelTimer:
@@ -79,19 +79,24 @@ class TimerWheel:
             self._timer = None
         if self._order:
             self._timer_slot = self._order[0]
-            self._timer = asyncio.get_running_loop().call_at(self._timer_slot * _SLOT, self._wake)
+            loop = asyncio.get_running_loop()
+            when = self._timer_slot * _SLOT
+            # uvloop calls all timers that are due before it reads anything. So after a stall this is no timer.
+            self._timer = loop.call_at(when, self._wake) if when > loop.time() else loop.call_soon(self._wake)
 
     def _wake(self) -> None:
         """Call what is due in the first slot. After a stall the loop turns between slots, so that links are read."""
         loop = asyncio.get_running_loop()
         over = self._slots.pop(heappop(self._order))
         self._timer = None
-        self._set_timer()
-        for due in over:
-            if due.callback is not None:
-                try:
-                    due.callback()
-                except (SystemExit, KeyboardInterrupt):
-                    raise
-                except BaseException as error:  # noqa: BLE001  # as the loop does: the others are called all the same
-                    loop.call_exception_handler({"message": f"{due.callback} failed", "exception": error})
+        try:
+            for due in over:
+                if due.callback is not None:
+                    try:
+                        due.callback()
+                    except (SystemExit, KeyboardInterrupt):
+                        raise
+                    except BaseException as error:  # noqa: BLE001  # as the loop does: the others are still called
+                        loop.call_exception_handler({"message": f"{due.callback} failed", "exception": error})
+        finally:
+            self._set_timer()
