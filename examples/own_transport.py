@@ -1,18 +1,19 @@
-"""Reach the controller through a transport that the library does not know: ``python examples/own_transport.py``.
+"""Connect to the controller through a custom transport: ``python examples/own_transport.py``.
 
-A factory is called with a protocol factory and returns ``(transport, protocol)``, as ``loop.create_connection`` does.
-This one speaks to a program's standard input and output; ``ssh host socat - /dev/ttyUSB0,raw,b9600`` would be such a
-program. The client calls the factory again whenever the link was lost.
+The transport factory gets a protocol factory and returns ``(transport, protocol)``, as ``loop.create_connection`` does.
+This one uses the standard input and output of a program, for example ``ssh host socat - /dev/ttyUSB0,raw,b9600``. The
+client calls the factory again after each lost connection.
 """
 
 import asyncio
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from tracer_async import TracerClient
 
-# A controller that is a program: it reads requests from its input and writes replies to its output.
+# A program that simulates a controller: it reads requests from its input and writes replies to its output.
 SIMULATOR = """
 import os
 from tracer_async.protocol import Frame, FrameDecoder
@@ -26,39 +27,39 @@ while data := os.read(0, 4096):
 
 
 class Pipe(asyncio.SubprocessProtocol, asyncio.Transport):
-    """A program's input and output as one transport."""
+    """The input and output of a program as one transport."""
 
     def __init__(self, protocol: Any) -> None:
         super().__init__()
         self._protocol = protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Hand over the open link."""
+        """Pass on the open connection."""
         self._process: Any = transport
         self._protocol.connection_made(self)
 
-    def pipe_data_received(self, fd: int, data: bytes) -> None:  # noqa: ARG002  # there is one
-        """Hand over what the program wrote."""
+    def pipe_data_received(self, fd: int, data: bytes) -> None:  # noqa: ARG002  # only standard output is piped
+        """Pass on the output of the program."""
         self._protocol.data_received(data)
 
     def process_exited(self) -> None:
-        """End the program's link with the program."""
+        """Close the connection when the program has ended."""
         self._process.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Hand over the end of the link."""
+        """Pass on the end of the connection."""
         self._protocol.connection_lost(exc)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Give *data* to the program."""
+        """Write *data* to the input of the program."""
         self._process.get_pipe_transport(0).write(data)
 
     def is_closing(self) -> bool:
-        """Whether the link is closing, or closed."""
+        """Return whether the connection is closing or closed."""
         return bool(self._process.is_closing())
 
     def abort(self) -> None:
-        """End the program, and with it the link."""
+        """Terminate the program and close the connection."""
         self._process.close()
 
 
@@ -71,10 +72,11 @@ async def through_a_program(protocol_factory: Callable[[], Any]) -> tuple[Any, A
 
 
 async def main() -> None:
-    """Read once through the program."""
+    """Print one reading."""
     async with TracerClient(through_a_program) as tracer:
         print(f"{(await tracer.read_realtime()).battery_voltage:.2f} V through {tracer.url}")
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    with suppress(KeyboardInterrupt):  # Ctrl-C ends the program without a traceback
+        asyncio.run(main())

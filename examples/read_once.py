@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from contextlib import suppress
 
 from tracer_async import TracerClient
 
@@ -14,4 +15,5 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "sim:"))
+    with suppress(KeyboardInterrupt):  # Ctrl-C ends the program without a traceback
+        asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "sim:"))

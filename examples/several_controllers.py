@@ -2,12 +2,13 @@
 
 import asyncio
 import sys
+from contextlib import suppress
 
 from tracer_async import TracerClient, TracerError
 
 
 async def read(url: str) -> None:
-    """Print one reading; an error of this controller is no concern of the others."""
+    """Print one reading or the error. An error of one controller does not affect the others."""
     try:
         async with TracerClient(url) as tracer:
             data = await tracer.read_realtime()
@@ -25,4 +26,5 @@ async def main(urls: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1:] or [f"sim:?seed={seed}" for seed in range(3)]))
+    with suppress(KeyboardInterrupt):  # Ctrl-C ends the program without a traceback
+        asyncio.run(main(sys.argv[1:] or [f"sim:?seed={seed}" for seed in range(3)]))

@@ -14,22 +14,19 @@ lost, too.
 from __future__ import annotations
 
 import asyncio
-import os
-import tty
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from random import Random
 from typing import NamedTuple, Protocol
 
 from stress.clock import fast_time
 from tracer_async.protocol import DUPLICATE_WINDOW, LATE_REPLY_WINDOW, OVERHEAD, Frame, FrameDecoder
 from tracer_async.simulator import Faults
-from tracer_async.simulator._faulty_port import port_of
-from tracer_async.simulator._port import QUIET, Ending, Lose, Step, Wait
+from tracer_async.simulator._faulty_port import make_port
+from tracer_async.simulator._port import PARTIAL_REQUEST_TIMEOUT, Discard, Ending, Step, Wait
 from tracer_async.simulator.device import SimulatedTracer
 
-__all__ = ["Habits", "Line", "PtyWire", "Site", "TcpWire"]
+__all__ = ["Habits", "Line", "Site"]
 
 # Seconds after its request: until then a reply waits, and after that it is lost.
 _WAITS = LATE_REPLY_WINDOW - 1.0
@@ -66,6 +63,12 @@ class Wire(Protocol):
     def hang_up(self) -> None:
         """Close the connection, if there is one."""
 
+    def pause(self) -> None:
+        """Leave what comes unread."""
+
+    def resume(self) -> None:
+        """Read what has come, and go on reading."""
+
 
 class Site:
     """What befalls all lines of a process at once."""
@@ -80,7 +83,7 @@ class Site:
         """Whether no connection can be made, or be kept."""
         self.blocked_since: float | None = None
         """Since when nothing has been read; what is sent meanwhile is served afterwards."""
-        self.wires: set[TcpWire | PtyWire] = set()
+        self.wires: set[Wire] = set()
 
     async def outage(self, random: Random) -> None:
         """Bring about one outage of seconds, and its end."""
@@ -122,7 +125,7 @@ class Line:
         self._habits = habits
         self._random = random
         self._loop = asyncio.get_running_loop()
-        self._port = port_of(tracer, faults)
+        self._port = make_port(tracer, faults)
         self._wire: Wire | None = None
         # What was received, and when at the earliest.
         self._inbox: deque[tuple[float, bytes]] = deque()
@@ -133,15 +136,15 @@ class Line:
         self._lost_until = 0.0
         # When the last copy was sent.
         self._copied_at = 0.0
-        # The last good frame that was handed over, when, and how many requests had been followed by then. Another one
-        # with the same command and number is a copy, or a reply to another master, which looks the same.
+        # When the first good frame for a request was handed over, and how many requests had been followed by then: any
+        # other one with the same number is a copy, or a reply to another master.
         self._sent = FrameDecoder()
-        self._last: tuple[Frame, float, int] | None = None
+        self._last: tuple[float, int] | None = None
         self.followed = 0
 
     def heal(self) -> None:
         """Have no more faults by chance. What is always wrong with the line stays."""
-        self._port = port_of(self._tracer, None)
+        self._port = make_port(self._tracer, None)
 
     def greet(self) -> Iterable[Step]:
         """Return what happens to a client that comes."""
@@ -181,7 +184,7 @@ class Line:
                 seconds = min(step.seconds, self._arrived + _WAITS - fast_time())
                 if seconds > 0:
                     self._waiting = self._loop.call_later(seconds, self._resume)
-            elif isinstance(step, Lose):
+            elif isinstance(step, Discard):
                 self._inbox.clear()
                 self._lost_until = fast_time() + step.seconds
             elif self._wire is not None:
@@ -201,7 +204,7 @@ class Line:
             self._quiet = None
         if not self._inbox:
             if self._port.pending:
-                self._quiet = self._loop.call_later(QUIET, self._flush)
+                self._quiet = self._loop.call_later(PARTIAL_REQUEST_TIMEOUT, self._flush)
             return False
         self._arrived, data = self._inbox.popleft()
         self._steps = iter(self._port.feed(data))
@@ -247,10 +250,10 @@ class Line:
         for frame in self._sent.feed(data):
             if isinstance(frame, Frame):
                 last = self._last
-                if last is not None and last[0].command == frame.command and last[2] == self.followed:
-                    first = last[1]
+                if last is not None and last[1] == self.followed:
+                    first = last[0]
                 else:
-                    self._last = (frame, now, self.followed)
+                    self._last = (now, self.followed)
                     first = now
         return first
 
@@ -271,96 +274,3 @@ class Line:
         now = fast_time()
         if now > latest:
             self._site.late.append(f"controller {self._number}: a {what} {now - latest:.3f} s too late at {now:.3f}")
-
-
-class TcpWire(asyncio.Protocol):
-    """A client's connection to a bridge."""
-
-    def __init__(self, line: Line, site: Site) -> None:
-        self._line = line
-        self._site = site
-        self._transport: asyncio.Transport | None = None
-        self.deaf = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See `asyncio.BaseProtocol`."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        if self._site.cut:
-            transport.abort()
-            return
-        for step in self._line.greet():
-            if isinstance(step, bytes):
-                transport.write(step)
-            else:
-                transport.close()
-                return
-        self._site.wires.add(self)
-        self._line.connect(self)
-        if self._site.blocked_since is not None:
-            self.pause()
-
-    def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`."""
-        self._line.receive(data, self)
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # all the same
-        """See `asyncio.BaseProtocol`."""
-        self._transport = None
-        self._site.wires.discard(self)
-        self._line.disconnect(self)
-
-    def send(self, data: bytes) -> None:
-        """See `Wire`."""
-        if self._transport is not None and not self.deaf:
-            self._transport.write(data)
-
-    def hang_up(self) -> None:
-        """See `Wire`."""
-        if self._transport is not None:
-            self._transport.close()
-
-    def pause(self) -> None:
-        """Leave what comes unread."""
-        if self._transport is not None:
-            self._transport.pause_reading()
-
-    def resume(self) -> None:
-        """Read what has come, and go on reading."""
-        if self._transport is not None:
-            self._transport.resume_reading()
-
-
-class PtyWire:
-    """A pseudo-terminal, as an adapter at a serial port."""
-
-    def __init__(self, line: Line, site: Site) -> None:
-        self._controller, self._terminal = os.openpty()
-        tty.setraw(self._terminal)
-        os.set_blocking(self._controller, False)
-        self._line = line
-        self._loop = asyncio.get_running_loop()
-        self.deaf = False
-        self.url = f"serial://{os.ttyname(self._terminal)}"
-        line.connect(self)
-        site.wires.add(self)
-        self.resume()
-
-    def _read(self) -> None:
-        self._line.receive(os.read(self._controller, 4096), self)
-
-    def send(self, data: bytes) -> None:
-        """See `Wire`. What finds no room is lost, as in a serial port that nobody reads."""
-        with suppress(BlockingIOError):
-            os.write(self._controller, data)
-
-    def hang_up(self) -> None:
-        """Do nothing: a serial line knows no connections."""
-
-    def pause(self) -> None:
-        """Leave what comes unread."""
-        self._loop.remove_reader(self._controller)
-
-    def resume(self) -> None:
-        """Read what has come, and go on reading."""
-        self._loop.add_reader(self._controller, self._read)

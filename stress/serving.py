@@ -17,16 +17,17 @@ from threading import Thread
 from typing import TextIO
 
 from stress.clock import FastLoop, fast_time
-from stress.lines import Habits, Line, PtyWire, Site, TcpWire
+from stress.lines import Habits, Line, Site
 from stress.stamp import Stamp, stamped
+from stress.wires import PtyWire, TcpWire
 from tracer_async import RealtimeData
 from tracer_async.protocol import CommandCode, Frame
 from tracer_async.simulator import Faults, SimulatedTracer
 
-__all__ = ["PTYS_OF_TEN"]
+__all__ = ["has_second_master"]
 
-PTYS_OF_TEN = 1
-"""How many of ten controllers are behind a pseudo-terminal; the others are behind TCP."""
+# How many of ten controllers are behind a pseudo-terminal; the others are behind TCP.
+_PTYS_OF_TEN = 1
 
 # Five requests in a hundred meet a fault, every kind about as often as any other.
 _ON_ANY_LINE = (
@@ -45,13 +46,18 @@ _ON_ANY_LINE = (
     "stall=1s@0.35%",
     "silence=3s@0.25%",
 )
-# Not where a bridge delivers twice: a copy of a copy may come later than any bound, and a copy of another master's
-# reply may be older than the request that it answers.
-_ON_OTHERS = ("double@0.4%", "foreign@0.4%")
+# Not where a bridge delivers twice: a copy of a copy may come later than any bound.
+_ON_SINGLE = ("double@0.4%",)
+_WITH_SECOND_MASTER = ("foreign@0.8%",)
 _ON_NETWORK = ("hangup@0.3%", "half-open@0.2%", "banner@35%", "refuse@25%")
 
 _BETWEEN_OUTAGES = 60.0
 """Seconds, on average."""
+
+
+def has_second_master(number: int) -> bool:
+    """Return whether replies to another master come on the line of a controller. They look like its own."""
+    return number % 2 == 0
 
 
 class LoggedTracer(SimulatedTracer):
@@ -102,10 +108,11 @@ async def _serve(count: int, seed: int, log: TextIO) -> None:
     loop = asyncio.get_running_loop()
     for number in range(count):
         habits = Habits(echoes=number % 6 == 1, doubles=number % 6 == 3)
-        on_network = number % 10 >= PTYS_OF_TEN
+        on_network = number % 10 >= _PTYS_OF_TEN
         faults = Faults(
             *_ON_ANY_LINE,
-            *(() if habits.doubles else _ON_OTHERS),
+            *(() if habits.doubles else _ON_SINGLE),
+            *(_WITH_SECOND_MASTER if has_second_master(number) else ()),
             *(_ON_NETWORK if on_network else ()),
             seed=seed * 1000 + number,
         )

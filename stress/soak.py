@@ -37,7 +37,7 @@ CLIENTS = 60
 LOOPS_OF_LAST_SHARD = 4
 
 # How much the memory of a process may grow from a third of the way to the end, in bytes.
-_MOST_GROWTH = 1_000_000
+_MOST_GROWTH = 2_000_000
 
 
 class Controllers:

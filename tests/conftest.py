@@ -15,18 +15,20 @@ from tests.peer import Peer
 
 T = TypeVar("T")
 
-# Started in the background of a script, or by nohup, a process ignores SIGINT, and so would all that the tests start.
+# A process that a script or nohup starts in the background ignores SIGINT, and its child processes inherit this.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--event-loop", choices=["asyncio", "eager", "uvloop"], help="what runs the asynchronous tests")
+    parser.addoption(
+        "--event-loop", choices=["asyncio", "eager", "uvloop"], help="event loop of the asynchronous tests"
+    )
 
 
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Run each asynchronous test on the event loop that was asked for."""
+    """Run each asynchronous test on the selected event loop."""
     name = config.getoption("--event-loop") or "asyncio"
     if name == "uvloop":
         import uvloop
@@ -36,7 +38,7 @@ def pytest_asyncio_loop_factories(
 
 
 def eager_loop() -> asyncio.AbstractEventLoop:
-    """An event loop whose tasks begin to run while they are created (Python 3.12)."""
+    """An event loop whose tasks start to run when they are created (Python 3.12)."""
     loop = asyncio.new_event_loop()
     loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
     return loop
@@ -45,20 +47,20 @@ def eager_loop() -> asyncio.AbstractEventLoop:
 @pytest.fixture(params=LINKS)
 async def link(request: pytest.FixtureRequest) -> AsyncIterator[Link]:
     """A simulated controller behind each kind of transport in turn."""
-    async with held(request.param(require)) as link:
+    async with entered_in_one_task(request.param(require)) as link:
         yield link
 
 
 @pytest.fixture
 async def peer() -> AsyncIterator[Peer]:
-    """The other end of a TCP connection, which the test itself plays."""
+    """A TCP server that the test controls."""
     async with Peer() as peer:
         yield peer
 
 
 @asynccontextmanager
-async def held(context: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
-    """Enter and leave *context* in one task, as anyio wants it; pytest-asyncio uses one for each half of a fixture."""
+async def entered_in_one_task(context: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
+    """Enter and leave *context* in one task, as anyio requires. pytest-asyncio uses one for each half of a fixture."""
     entered: asyncio.Future[T] = asyncio.get_running_loop().create_future()
     leave = asyncio.Event()
 
@@ -79,7 +81,7 @@ async def held(context: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
 
 
 def require(program: str) -> str:
-    """Return the path of a system program; where it is missing the test fails in CI and is skipped elsewhere."""
+    """Return the path of a system program. If it is missing, the test fails in CI and is skipped elsewhere."""
     path = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if path is not None:
         return path

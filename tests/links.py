@@ -1,4 +1,4 @@
-"""A simulated controller behind each kind of transport that a client can reach it through."""
+"""A simulated controller behind each kind of transport."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Require = Callable[[str], str]
 
 @dataclass
 class Link:
-    """Where a client finds the simulator, and the simulator itself."""
+    """The address of a simulated controller, and the controller."""
 
     url: str | TransportFactory
     tracer: SimulatedTracer
@@ -58,7 +58,7 @@ def pty(backend: str) -> Callable[[Require], AbstractAsyncContextManager[Link]]:
 
 
 def socat(backend: str) -> Callable[[Require], AbstractAsyncContextManager[Link]]:
-    """A pty that socat joins to the simulator's TCP port, as it is set up for programs that know serial ports only."""
+    """A pty that socat connects to the TCP port of the simulator, for programs that support only serial ports."""
 
     @asynccontextmanager
     async def serve(require: Require) -> AsyncIterator[Link]:

@@ -1,14 +1,22 @@
-"""A controller played by the test: it sees each request, and answers what and when the test says."""
+"""A controller that the test plays: the test receives each request and sends each reply."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Self
 
-from tracer_async.protocol import Frame, FrameDecoder, RealtimeData
+from tracer_async.protocol import BatteryType, ControlSettings, Frame, FrameDecoder, LoadMode, RealtimeData
 
-# A reply of a capture, and others that can be told from it.
+# The data of a reply in a capture.
 READING = RealtimeData.from_bytes(bytes.fromhex("DC04500D000000005904980500000029000000013A760100"))
+
+SETTINGS = ControlSettings(
+    battery_type=BatteryType.SEALED,
+    battery_capacity=100,
+    temperature_compensation=3,
+    load_mode_1=LoadMode.MANUAL,
+    load_mode_2=LoadMode.OFF,
+)
 
 
 def realtime(data: RealtimeData = READING) -> bytes:
@@ -70,7 +78,7 @@ class Peer:
 
     @property
     def idle(self) -> bool:
-        """Whether no request has come that was not waited for."""
+        """Whether no request is waiting to be taken."""
         return self._requests.empty()
 
     def send(self, data: bytes) -> None:
@@ -78,6 +86,6 @@ class Peer:
         self._writer.write(data)
 
     def hang_up(self) -> None:
-        """Close the connection without a word, as a bridge does that is switched off and on."""
+        """Reset the connection, as a bridge does that is restarted."""
         if self._writer is not None:
             self._writer.transport.abort()

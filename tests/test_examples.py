@@ -1,9 +1,10 @@
-"""Every example runs, as a program, and says what it is meant to say."""
+"""Every example runs as a program and prints what it should."""
 
 from __future__ import annotations
 
 import asyncio
 import re
+import signal
 import subprocess
 import sys
 from functools import partial
@@ -43,6 +44,31 @@ def test_what_an_example_prints(name: str) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(expected, done.stdout), done.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")
+async def test_an_example_without_an_end_ends_quietly_on_ctrl_c() -> None:
+    """It is interrupted once a controller has answered it, so it is within its loop."""
+    controller = SimulatedTracer()
+    async with serve_tcp(controller) as url:
+        for name in ("poll_and_print", "load_by_voltage"):
+            controller.requests.clear()
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-W",
+                "error",
+                EXAMPLES / f"{name}.py",
+                url,
+                "0.01",
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+            while len(controller.requests) < 3:
+                assert process.returncode is None
+                await asyncio.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            _, errors = await process.communicate()
+            assert (name, process.returncode, errors) == (name, 0, b"")
 
 
 def test_every_example_is_run() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -38,8 +39,29 @@ def test_the_sdist_holds_what_the_tests_need(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"pyproject.toml", "README.md", "LICENSE", "Makefile", "tests/test_packaging.py"} <= names
+    assert {"pyproject.toml", "README.md", "LICENSE", "Makefile", "conftest.py", "tests/test_packaging.py"} <= names
     assert {f"examples/{path.name}" for path in (ROOT / "examples").glob("*.py")} <= names
+
+
+def test_every_link_of_the_readme_leads_to_a_file_of_the_sdist(built: Path) -> None:
+    """The address of the repository is not known, so its links are relative: they work in what one downloads."""
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    links = re.findall(r"\]\(([\w./-]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert {"docs/watch.svg", "docs/protocol.md", "CONTRIBUTING.md", "SECURITY.md"} <= set(links)
+    for link in links:
+        assert link in names or any(name.startswith(link) for name in names), link
+
+
+def test_the_wheel_has_no_extras_for_developers(built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        lines = archive.read(metadata).decode("utf-8").splitlines()
+    extras = {line.removeprefix("Provides-Extra: ") for line in lines if line.startswith("Provides-Extra: ")}
+    assert extras == {"all", "bulk", "cli", "fast", "parquet", "serial", "serialx"}
+    assert "Classifier: Framework :: AnyIO" not in lines
 
 
 def test_the_wheel_installs_and_runs_alone(built: Path, tmp_path: Path) -> None:

@@ -1,35 +1,39 @@
-"""The README's code runs, and what it names is there."""
+"""What README.md names is there. Its Python code runs as well: see `conftest.py` beside it."""
 
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
+import shlex
 from pathlib import Path
 
+import click
 import pytest
 
 import tracer_async
 from tracer_async import RealtimeData, TracerClient, errors
+from tracer_async.cli.app import cli
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-
-
-@pytest.mark.parametrize("code", BLOCKS)
-def test_python_code_runs(code: str) -> None:
-    """As it stands, but that an endless poll ends behind its first reading."""
-    endless = "            print(reading.data or reading.error)\n"
-    code = code.replace(endless, endless + "            break\n")
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+CONSOLE = [
+    line.removeprefix("$ ").partition("  #")[0].strip()
+    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+]
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
+    *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md")),
+]
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def test_the_first_example_is_short() -> None:
-    assert len(BLOCKS[0].strip().splitlines()) <= 14
-    assert "sim:" in BLOCKS[0]
+    assert len(PYTHON[0].strip().splitlines()) <= 14
+    assert "sim:" in PYTHON[0]
 
 
 def test_every_field_and_every_error_is_described() -> None:
@@ -39,20 +43,33 @@ def test_every_field_and_every_error_is_described() -> None:
 
 def test_every_call_that_is_described_is_there() -> None:
     calls = set(re.findall(r"`[^`\n]*\btracer\.(\w+)", README)) - {"sock"}
-    assert calls >= {"read_realtime", "set_load", "write_settings", "execute", "poll", "frames", "stats"}
+    assert calls >= {"read_realtime", "read", "set_load", "write_settings", "execute", "poll", "frames", "stats"}
     assert calls >= {"state", "state_changes", "open", "aclose"}
     old_program = {"set_load_on"}
     assert all(hasattr(TracerClient, name) for name in calls - old_program)
+
+
+def test_every_way_to_get_a_reading_is_in_one_table() -> None:
+    table = README.partition("| you want | call |")[2].partition("\n\n")[0]
+    for call in (
+        "tracer.read_realtime()",
+        "tracer.read_realtime(max_age=",
+        "tracer.read()",
+        "tracer.poll(",
+        "execute(",
+    ):
+        assert call in table, call
 
 
 def test_every_url_that_is_described_is_one() -> None:
     from tracer_async.transport import parse_address
 
     table = README.partition("| URL | what it means |")[2].partition("\n\n")[0]
-    urls = [url for url in re.findall(r"`([^`]+)`", table) if not url.startswith("ssl_context")]
+    urls = [url for url in re.findall(r"`([^`]+)`", table) if "=" not in url.partition(":")[0]]
     assert len(urls) >= 9
     for url in urls:
-        parse_address(url)
+        if not url.startswith("backend="):
+            parse_address(url)
 
 
 def test_names_on_the_right_of_the_table_of_old_names_are_there() -> None:
@@ -65,7 +82,55 @@ def test_names_on_the_right_of_the_table_of_old_names_are_there() -> None:
     assert all(hasattr(tracer_async, name) for name in classes)
 
 
+@pytest.mark.parametrize("command", [line for line in CONSOLE if "tracer-async" in line.partition(" ")[0]])
+def test_a_command_line_of_the_readme_is_accepted(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its arguments are parsed; nothing is run."""
+    monkeypatch.chdir(tmp_path)
+    Path("capture.bin").touch()
+    arguments = shlex.split(command)[1:]
+    context = cli.make_context("tracer-async", list(arguments), resilient_parsing=True)
+    name, found, rest = cli.resolve_command(context, arguments)
+    assert found is not None
+    if "--help" in rest:
+        with pytest.raises(click.exceptions.Exit):
+            found.make_context(name, rest, parent=context)
+    else:
+        found.make_context(name, rest, parent=context).close()
+
+
+def test_every_make_target_that_a_page_names_is_there() -> None:
+    named = {
+        name
+        for page in PAGES
+        for name in re.findall(r"(?:`|\$ )make ([a-z-]+)", (ROOT / page).read_text(encoding="utf-8"))
+    }
+    assert named >= {"demo", "test", "help", "lint"}
+    assert named <= TARGETS
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_to_a_file_of_the_repository(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"[a-z]+:", link)]
+    for link in links:
+        path, _, heading = link.partition("#")
+        target = (ROOT / page).parent / path if path else ROOT / page
+        assert target.exists(), link
+        assert target.resolve().is_relative_to(ROOT), link
+        if heading:
+            assert heading in headings(target.read_text(encoding="utf-8")), link
+
+
+def headings(text: str) -> set[str]:
+    """The anchors of a page."""
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
 def test_files_that_are_named_are_there() -> None:
-    root = Path(__file__).parents[1]
-    for name in re.findall(r"\]\(([\w/.]+)\)|`((?:examples|docs)/[\w./]*)`", README):
-        assert (root / "".join(name)).exists(), name
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for name in re.findall(r"`((?:examples|docs|tests|benchmarks|stress|fuzz|tracer_async)/[\w./]*)`", text):
+            assert (ROOT / name).exists(), f"{page} names {name}"

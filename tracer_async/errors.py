@@ -25,7 +25,7 @@
         |-- LoadRefusedError
         `-- LoadUnknownError
 
-Each carries its evidence as attributes; its text is a sentence that says what to do where something can be done.
+Each error carries its evidence as attributes. Its text says what failed, why if that is known, and what to do.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class TracerError(Exception):
 
 
 class AddressError(TracerError, ValueError):
-    """A URL that names no controller; the text shows a right one."""
+    """A URL that names no controller; the text says what is wrong, and what is right."""
 
 
 class MissingExtraError(TracerError, ImportError):
@@ -78,11 +78,11 @@ class MissingExtraError(TracerError, ImportError):
 
 
 class CaptureError(TracerError, ValueError):
-    """A file that is not a capture in the format it was taken for."""
+    """A file is not a capture in the expected format."""
 
 
 class LinkError(TracerError, ConnectionError):
-    """There is no working link to the controller, for a reason that has no class of its own.
+    """There is no working connection to the controller, for a reason that has no class of its own.
 
     ``address`` is its URL, ``reason`` the text without it.
     """
@@ -114,19 +114,19 @@ class LinkRefusedError(LinkError, ConnectionRefusedError):
 
 
 class LinkTimeoutError(LinkError, TimeoutError):
-    """The link was not there in time: it could not be opened, or was down for as long as a request would wait."""
+    """No connection in time: opening took too long, or it was down for as long as a request waits."""
 
 
 class TlsError(LinkError):
-    """The peer was reached, and its certificate or its TLS was not accepted."""
+    """The peer was reached, but its TLS or its certificate was not accepted, or it does not speak TLS."""
 
 
 class LinkLostError(LinkError):
-    """The link broke while a request was under way that may not be sent twice: it may have been carried out."""
+    """The connection was lost while a request was in flight that may not be sent twice: it may have been executed."""
 
 
 class LinkFloodedError(LinkError):
-    """The other side sends far more than was asked for, faster than any serial line: this is no controller."""
+    """The other side sends far more than was asked for, faster than any serial line: it is not a controller."""
 
 
 class LinkClosedError(LinkError):
@@ -138,35 +138,71 @@ class ResponseTimeoutError(TracerError, TimeoutError):
 
     ``command`` is the command byte of the request, ``waited`` the seconds since it was first sent, ``attempts`` how
     often it was sent. ``unsent`` is the command byte of a command that was not sent because the reading that has to
-    come before it was not answered, else None.
+    come before it was not answered, else None. ``frames`` are the good frames received since the request was first
+    sent, ``damaged_frames`` the damaged ones, and ``stray_bytes`` the bytes that belong to no good frame.
     """
 
-    hint = "Is the controller powered, and are its TX and RX wired to the adapter's RX and TX?"
-
-    def __init__(self, address: str, command: int, waited: float, attempts: int, *, unsent: int | None = None) -> None:
-        times = "once" if attempts == 1 else f"{attempts} times"
-        consequence = "" if unsent is None else f"Command {unsent:02X} was not sent. "
-        super().__init__(
-            f"{address}: no answer to command {command:02X}, sent {times} in {waited:.1f} s. {consequence}{self.hint}"
-        )
+    def __init__(
+        self,
+        address: str,
+        command: int,
+        waited: float,
+        attempts: int,
+        *,
+        unsent: int | None = None,
+        frames: int = 0,
+        damaged_frames: int = 0,
+        stray_bytes: int = 0,
+    ) -> None:
         self.address = address
         self.command = command
         self.waited = waited
         self.attempts = attempts
         self.unsent = unsent
+        self.frames = frames
+        self.damaged_frames = damaged_frames
+        self.stray_bytes = stray_bytes
+        times = "once" if attempts == 1 else f"{attempts} times"
+        consequence = "" if unsent is None else f"Command {unsent:02X} was not sent. "
+        super().__init__(
+            f"{address}: no answer to command {command:02X}, sent {times} in {waited:.1f} s. {consequence}{self.hint}"
+        )
+
+    @property
+    def hint(self) -> str:
+        """What was received instead of the answer, and what to check."""
+        if self.frames:
+            return (
+                f"{_count(self.frames, 'frame')} came, but no answer: is another program using the controller, "
+                "or is the timeout too short?"
+            )
+        if self.damaged_frames:
+            return (
+                f"{_count(self.stray_bytes, 'byte')} came, with {_count(self.damaged_frames, 'damaged frame')} and no "
+                "good one: a bad cable or ground, or a wrong baud rate?"
+            )
+        if self.stray_bytes:
+            none = "not a frame" if self.stray_bytes == 1 else "none of them a frame"
+            return f"{_count(self.stray_bytes, 'byte')} came, {none}: wrong baud rate, or an RS-232 adapter?"
+        return (
+            "Nothing was received: is the controller powered, and are its TX and RX wired to the adapter's RX and TX?"
+        )
 
 
 class EchoError(ResponseTimeoutError):
     """Only the request itself came back: the adapter echoes, or TX is wired to RX, and no controller answers."""
 
-    hint = (
-        "Only an echo of the request came back: the adapter echoes, or its TX is wired to its own RX. "
-        "Check the wiring, and that the controller is powered."
-    )
+    @property
+    def hint(self) -> str:
+        """What was received instead of the answer, and what to check."""
+        return (
+            "Only an echo of the request came back: the adapter echoes, or its TX is wired to its own RX. "
+            "Check the wiring, and that the controller is powered."
+        )
 
 
 class AmbiguousReplyError(TracerError):
-    """A reply came that may belong to another request: the command may have been carried out or not.
+    """A reply came that may belong to another request: the command may have been executed or not.
 
     ``command`` is the command byte, ``raw`` the data of the reply.
     """
@@ -174,7 +210,7 @@ class AmbiguousReplyError(TracerError):
     def __init__(self, address: str, command: int, raw: bytes) -> None:
         super().__init__(
             f"{address}: the reply to command {command:02X} may belong to another request. The command may have been "
-            "carried out or not. Is another program using the same controller, or does the adapter echo?"
+            "executed or not. Is another program using the same controller, or does the adapter echo?"
         )
         self.address = address
         self.command = command
@@ -196,7 +232,7 @@ class LoadError(TracerError):
 
 
 class LoadRefusedError(LoadError):
-    """The controller left the load as it was. ``reading`` is what it said right afterwards."""
+    """The controller did not switch the load. ``reading`` is what it measured right afterwards."""
 
     def __init__(self, address: str, wanted: bool, reading: RealtimeData) -> None:
         causes = [
@@ -204,11 +240,14 @@ class LoadRefusedError(LoadError):
             for active, text in (
                 (reading.over_discharge, "the battery is over-discharged"),
                 (reading.load_short_circuit, "the load is short-circuited"),
-                (reading.overload, "the load is too much for it"),
+                (reading.overload, "the load draws too much"),
             )
             if active
         ]
-        why = " and ".join(causes) or "is its load mode manual? (settings, load mode 1 = 17)"
+        why = " and ".join(causes) or (
+            "is its load mode 1 manual? The MT-5 meter shows it; "
+            "`tracer-async settings` with --load-mode-1 manual sets it"
+        )
         super().__init__(
             f"{address}: the controller did not switch the load {_on_off(wanted)}, it is "
             f"{_on_off(reading.load_on)}: {why}"
@@ -219,7 +258,7 @@ class LoadRefusedError(LoadError):
 
 
 class LoadUnknownError(LoadError):
-    """The state of the load is unknown, or is not the wanted one and nobody knows why.
+    """The state of the load is unknown, or is not the wanted one for an unknown reason.
 
     ``reading`` is the last one taken after the command, None if there is none. ``sent`` tells whether the command was
     sent at all.
@@ -253,7 +292,11 @@ class LoadUnknownError(LoadError):
         self.wanted = wanted
         self.reading = reading
         self.sent = sent
-        self.__cause__ = cause
+        self.__cause__: BaseException | None = cause
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number:,} {unit}{'' if number == 1 else 's'}"
 
 
 def _on_off(on: bool) -> str:

@@ -1,4 +1,4 @@
-"""Bulk decoding finds what the streaming decoder finds, to the byte, wherever the capture is cut."""
+"""Bulk decoding gives the same result as the streaming decoder, to the byte, for any chunks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.capture.test_events import NO_CAPTURE
+from tests.capture.samples import NOT_CAPTURES
 from tests.protocol.strategies import damaged, pieces, streams, whole
 from tracer_async import CaptureError, CorruptFrame, Frame, FrameDecoder, Noise, RealtimeData
 from tracer_async.capture import (
@@ -32,17 +32,17 @@ from tracer_async.capture import (
 from tracer_async.capture._columns import Source
 from tracer_async.protocol import OVERHEAD, SYNC
 
-CAPTURES = Path(__file__).parents[2] / "shared" / "captures"
+CAPTURES = Path(__file__).parents[3] / "shared" / "captures"
 TORN = bytes.fromhex("eb90eb90eb9000a018d204d30400000e005304a5050100001f00000000330a0000995b7f")
 REPLY = bytes.fromhex("eb90eb90eb9000a018dc04500d000000005904980500000029000000013a760100d9697f")
 
-# A frame whose data are frames, whole and damaged, or the beginnings of some; and sync bytes over and over.
+# A frame whose data contain complete, damaged and partial frames; and repeated sync bytes.
 nested = st.builds(
     lambda inner: Frame(0, 0xA0, b"".join(inner)[:200]).encode(start_up=False),
     st.lists(pieces | damaged() | whole, min_size=1, max_size=4),
 )
 repeated = st.builds(lambda count, rest: SYNC * count + rest, st.integers(1, 6), st.binary(max_size=4))
-# A frame that claims more data than it has, so that it reaches over what follows.
+# A header whose length is larger than its data, so that the frame includes the bytes that follow.
 swallowing = st.builds(lambda length, data: SYNC + bytes((0, 0xA0, length)) + data, st.integers(0, 255), st.binary())
 replies = st.builds(
     lambda head, flags, tail: Frame(0, 0xA0, head + bytes(flags) + tail).encode(start_up=False),
@@ -50,16 +50,16 @@ replies = st.builds(
     st.lists(st.integers(0, 1) | st.integers(0, 255), min_size=8, max_size=8),
     st.binary(min_size=4, max_size=4),
 )
-# What most captures are: frames of one size, one after the other.
-even = st.builds(lambda frame, count: frame * count, replies | whole, st.integers(1, 8))
+# Most captures are uniform: frames of one size without gaps.
+uniform = st.builds(lambda frame, count: frame * count, replies | whole, st.integers(1, 8))
 hostile = st.lists(
-    even | nested | repeated | swallowing | replies | damaged() | pieces | whole,
+    uniform | nested | repeated | swallowing | replies | damaged() | pieces | whole,
     max_size=8,
 ).map(b"".join)
 
 
 def streamed(data: bytes) -> list[CapturedEvent]:
-    """What the streaming decoder makes of *data*, fed at once; noise joined, and cut as captures cut it."""
+    """The events of the streaming decoder for *data*. Noise is merged, and split as in captures."""
     decoder = FrameDecoder()
     events: list[CapturedEvent] = []
     at = 0
@@ -80,7 +80,7 @@ def streamed(data: bytes) -> list[CapturedEvent]:
 
 
 def check(capture: Capture, events: list[CapturedEvent]) -> None:
-    """Hold all of *capture* against the events of its one sender."""
+    """Compare all fields of *capture*, which has one sender, with *events*."""
     frames = [(offset, event) for offset, _, event in events if isinstance(event, Frame)]
     assert capture.frames[["offset", "controller_id", "command", "length"]].tolist() == [
         (offset, frame.controller_id, frame.command, len(frame.data)) for offset, frame in frames
@@ -122,13 +122,13 @@ def joined(chunks: Iterator[Capture]) -> Capture:
 
 
 @given(streams | hostile, streams | hostile)
-def test_it_finds_what_the_streaming_decoder_finds(before: bytes, after: bytes) -> None:
+def test_bulk_decoding_gives_the_events_of_the_streaming_decoder(before: bytes, after: bytes) -> None:
     data = before + REPLY + after + REPLY + before[:50]
     check(decode_capture(data, CaptureFormat.BINARY), streamed(data))
 
 
 @given(whole | replies, st.integers(1, 150), st.integers(0, 10**9), st.integers(0, 255), st.integers(0, 40))
-def test_nor_is_one_damaged_byte_missed_in_a_row_of_frames(
+def test_one_damaged_byte_in_a_uniform_capture_is_found(
     frame: bytes, count: int, place: int, change: int, cut: int
 ) -> None:
     data = bytearray(frame * count)
@@ -140,31 +140,31 @@ def test_nor_is_one_damaged_byte_missed_in_a_row_of_frames(
 
 
 @given(streams | hostile, st.integers(1, 300))
-def test_what_it_finds_does_not_depend_on_the_chunks(stream: bytes, size: int) -> None:
+def test_the_result_does_not_depend_on_the_chunk_size(stream: bytes, size: int) -> None:
     data = REPLY + stream
     check(joined(decode_chunks(data, CaptureFormat.BINARY, chunk_size=size)), streamed(data))
 
 
 @given(st.lists(st.sampled_from(b"\xeb\x90\x00\xa0\x7f"), max_size=80).map(bytes), st.integers(1, 40))
-def test_nor_among_bytes_that_are_mostly_sync(stream: bytes, size: int) -> None:
+def test_the_result_is_right_for_bytes_that_are_mostly_sync(stream: bytes, size: int) -> None:
     data = REPLY + stream
     check(decode_capture(data, CaptureFormat.BINARY), streamed(data))
     check(joined(decode_chunks(data, CaptureFormat.BINARY, chunk_size=size)), streamed(data))
 
 
-def test_a_frame_within_the_data_of_another_is_data() -> None:
+def test_a_frame_inside_the_data_of_another_frame_is_data() -> None:
     outer = Frame(0, 0xA0, REPLY + REPLY[:3]).encode(start_up=False)
     capture = decode_capture(outer + REPLY)
     assert capture.frames["offset"].tolist() == [0, len(outer)]
-    # Unless that other is damaged.
+    # If the outer frame is damaged, the inner one is found.
     capture = decode_capture(outer[:-1] + b"\0" + REPLY)
     assert capture.frames["offset"].tolist() == [9, len(outer)]
 
 
-def test_of_overlapping_frames_the_first_counts_and_the_second_hides_no_third() -> None:
+def test_of_overlapping_frames_the_first_is_good_and_the_second_hides_no_third() -> None:
     first = Frame(0, 0xA0, b"12345" + SYNC + b"\0\xa0\x10").encode(start_up=False)
     third = Frame(0, 0xB0, b"").encode(start_up=False)
-    # The second begins 14 bytes into the first; its data go on with what is left of that, and with the third.
+    # The second frame starts 14 bytes into the first. Its data are the rest of the first frame, and the third frame.
     second = Frame(0, 0xA0, first[-3:] + third + b"x").encode(start_up=False)
     data = first[:14] + second + REPLY
     assert data.startswith(first)
@@ -174,7 +174,7 @@ def test_of_overlapping_frames_the_first_counts_and_the_second_hides_no_third() 
 
 
 def big_stream(size: int) -> bytes:
-    """Replies, a tenth of them damaged somewhere, with noise and frames of other lengths between them."""
+    """Replies, 10 % of them damaged, mixed with noise and frames of other lengths."""
     generator = random.Random(1)
     stream = bytearray()
     while len(stream) < size:
@@ -187,7 +187,7 @@ def big_stream(size: int) -> bytes:
     return bytes(stream)
 
 
-def test_a_capture_of_many_chunks() -> None:
+def test_a_capture_of_many_chunks_is_decoded() -> None:
     data = big_stream(2_000_000)
     events = streamed(data)
     check(decode_capture(data), events)
@@ -195,7 +195,7 @@ def test_a_capture_of_many_chunks() -> None:
 
 
 class Repeated(io.RawIOBase):
-    """A long stream that is never in memory as a whole: a block over and over."""
+    """A long stream that repeats one block, so that it is never completely in memory."""
 
     def __init__(self, block: bytes, size: int) -> None:
         self._block = block
@@ -233,7 +233,7 @@ def test_memory_is_bounded(block: bytes, size: int) -> None:
     assert peak < 24 << 20
 
 
-def test_it_takes_paths_bytes_files_and_pipes(tmp_path: Path) -> None:
+def test_a_source_is_a_path_bytes_a_file_or_a_pipe(tmp_path: Path) -> None:
     path = tmp_path / "capture"
     path.write_bytes(REPLY + TORN)
     data = path.read_bytes()
@@ -245,7 +245,7 @@ def test_it_takes_paths_bytes_files_and_pipes(tmp_path: Path) -> None:
         assert not file.closed
 
 
-def test_the_format_is_found_out() -> None:
+def test_the_format_is_detected() -> None:
     check(decode_capture((b"\xff" + REPLY + TORN).hex(" ").encode()), streamed(b"\xff" + REPLY + TORN))
 
 
@@ -262,27 +262,27 @@ def test_each_sender_has_its_own_offsets() -> None:
         decode_capture(b"\n".join(text.replace(b"display", b"%d" % number) for number in range(16)))
 
 
-def test_what_stands_before_a_line_that_is_none_is_decoded() -> None:
+def test_frames_before_an_invalid_line_are_decoded() -> None:
     chunks = decode_chunks(json.dumps({"hex": REPLY.hex()}).encode() + b"\n{")
     assert len(next(chunks).readings) == 1
     with pytest.raises(CaptureError, match="line 2"):
         next(chunks)
 
 
-@pytest.mark.parametrize("data", NO_CAPTURE.values(), ids=NO_CAPTURE)
-def test_what_is_no_capture_is_refused(data: bytes) -> None:
-    with pytest.raises(CaptureError, match="no capture"):
+@pytest.mark.parametrize("data", NOT_CAPTURES.values(), ids=NOT_CAPTURES)
+def test_a_file_that_is_not_a_capture_is_refused(data: bytes) -> None:
+    with pytest.raises(CaptureError, match="not a capture"):
         decode_capture(data)
 
 
-def test_misuse_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_argument_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="chunk_size"):
         decode_chunks(REPLY, chunk_size=0)
     with pytest.raises(FileNotFoundError):
         decode_capture(tmp_path / "nowhere")
 
 
-def test_a_frame_with_data_that_no_reading_has_is_a_frame_only() -> None:
+def test_a_frame_with_invalid_data_is_not_a_reading() -> None:
     malformed = bytearray(REPLY[9:-3])
     malformed[19] = 2
     data = b"".join(
@@ -304,9 +304,9 @@ def test_a_frame_with_data_that_no_reading_has_is_a_frame_only() -> None:
         ("display-session.jsonl", 428, 214),
     ],
 )
-def test_the_sniffs_are_whole(name: str, count: int, readings: int) -> None:
+def test_the_sniffed_captures_contain_no_damage(name: str, count: int, readings: int) -> None:
     if not CAPTURES.is_dir():
-        pytest.skip("the captures are not here")
+        pytest.skip("the captures are not available")
     capture = decode_capture(CAPTURES / name)
     assert (len(capture.frames), len(capture.readings), len(capture.damage)) == (count, readings, 0)
     for sender in range(len(capture.senders)):
@@ -316,7 +316,7 @@ def test_the_sniffs_are_whole(name: str, count: int, readings: int) -> None:
         check(capture, streamed((CAPTURES / name).read_bytes()))
 
 
-def test_numpy_is_imported_when_it_is_needed_and_missed_by_name() -> None:
+def test_numpy_is_imported_only_when_used_and_a_missing_numpy_names_the_extra() -> None:
     program = (
         "import sys, tracer_async.capture\n"
         "assert 'numpy' not in sys.modules\n"

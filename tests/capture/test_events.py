@@ -1,4 +1,4 @@
-"""Reading captures: the module's two rules, and its three formats."""
+"""Reading captures as events, in all three formats."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.capture.samples import NOT_CAPTURES
 from tests.protocol.strategies import streams
 from tracer_async import CaptureError, CorruptFrame, Frame, Noise
 from tracer_async.capture import NOISE_PIECE, CapturedEvent, CaptureFormat, guess_format, read_capture
@@ -18,7 +19,7 @@ REPLY = bytes.fromhex("eb90eb90eb9000a018dc04500d0000000059049805000000290000000
 
 
 class Pipe(io.RawIOBase):
-    """A source that gives as many bytes at a time as it is told."""
+    """A source that returns at most *size* bytes per read."""
 
     def __init__(self, data: bytes, size: int) -> None:
         self._data = io.BytesIO(data)
@@ -41,7 +42,7 @@ def raw(captured: CapturedEvent) -> bytes:
 
 
 @given(streams, st.integers(1, 300))
-def test_events_do_not_depend_on_chunks_and_hold_every_byte_at_its_offset(stream: bytes, size: int) -> None:
+def test_events_contain_every_byte_at_its_offset_for_any_chunks(stream: bytes, size: int) -> None:
     data = stream + REPLY
     events = read(data, CaptureFormat.BINARY)
     assert list(read_capture(Pipe(data, size), CaptureFormat.BINARY)) == events  # type: ignore[arg-type]
@@ -64,30 +65,30 @@ HEX = {
 
 @pytest.mark.parametrize("text", HEX.values(), ids=HEX)
 @pytest.mark.parametrize("size", [1, 7, 1 << 16])
-def test_hexadecimal_in_all_its_spellings(text: str, size: int) -> None:
+def test_every_hexadecimal_notation_is_read(text: str, size: int) -> None:
     (captured,) = read_capture(Pipe(text.encode(), size))  # type: ignore[arg-type]
     assert captured == (0, "", Frame(0, 0xA0, REPLY[9:-3]))
 
 
 @pytest.mark.parametrize("prefix", ["", "0x", "eb90 "])
-def test_hexadecimal_without_a_single_space_is_read_in_pieces(prefix: str) -> None:
+def test_long_hexadecimal_text_without_separators_is_read(prefix: str) -> None:
     events = read((prefix + REPLY.hex() * 5000).encode())
     assert sum(isinstance(captured.event, Frame) for captured in events) == 5000
 
 
-def test_json_lines_have_a_decoder_for_each_sender() -> None:
+def test_json_lines_are_decoded_separately_for_each_sender() -> None:
     lines = [("a", REPLY[:20]), ("b", REPLY), ("a", REPLY[20:])]
     text = "\n\n".join(json.dumps({"from": sender, "hex": data.hex(), "time": 1}) for sender, data in lines)
     assert [(captured.sender, captured.offset) for captured in read(text.encode())] == [("b", 0), ("a", 0)]
 
 
-def test_damage_is_an_event_like_any_other() -> None:
+def test_a_damaged_frame_is_an_event() -> None:
     damaged, good = read(TORN + REPLY)
     assert isinstance(damaged.event, CorruptFrame)
     assert good.offset == len(TORN)
 
 
-def test_noise_comes_in_bounded_pieces() -> None:
+def test_long_noise_is_split_into_bounded_events() -> None:
     events = read(bytes(10_000) + REPLY)
     assert [captured.size for captured in events] == [NOISE_PIECE, NOISE_PIECE, 10_000 - 2 * NOISE_PIECE, len(REPLY)]
     assert all(isinstance(captured.event, Noise) for captured in events[:3])
@@ -103,42 +104,30 @@ def test_noise_comes_in_bounded_pieces() -> None:
         (b"\xef\xbb\xbfEB90", CaptureFormat.HEX),
     ],
 )
-def test_the_format_is_found_out(head: bytes, expected: CaptureFormat) -> None:
+def test_the_format_is_detected(head: bytes, expected: CaptureFormat) -> None:
     assert guess_format(head) is expected
 
 
-def test_a_byte_order_mark_belongs_to_text_alone() -> None:
+def test_a_byte_order_mark_is_skipped_only_in_text() -> None:
     mark = b"\xef\xbb\xbf"
     assert [captured.size for captured in read(mark + REPLY)] == [len(mark), len(REPLY)]
     assert [captured.size for captured in read(mark + REPLY.hex().encode())] == [len(REPLY)]
 
 
-NO_CAPTURE = {
-    "empty": b"",
-    "blank": b" \n",
-    "png": b"\x89PNG\r\n\x1a\n" * 500,
-    "text": b"plain text",
-    "hex without a frame": b"eb90",
-    "json": b"[1, 2]",
-    "lines without a frame": b'{"hex": "eb90"}',
-    "zeros": bytes(5_000_000),
-}
-
-
-@pytest.mark.parametrize("data", NO_CAPTURE.values(), ids=NO_CAPTURE)
-def test_what_is_no_capture_is_refused(data: bytes) -> None:
-    with pytest.raises(CaptureError, match="no capture"):
+@pytest.mark.parametrize("data", NOT_CAPTURES.values(), ids=NOT_CAPTURES)
+def test_a_file_that_is_not_a_capture_is_refused(data: bytes) -> None:
+    with pytest.raises(CaptureError, match="not a capture"):
         read(data)
 
 
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        ("eb9", "line 3: 'eb9' is no bytes"),
-        ("hello", "line 3: 'hello' is no bytes"),
+        ("eb9", "line 3: 'eb9' is not hexadecimal"),
+        ("hello", "line 3: 'hello' is not hexadecimal"),
     ],
 )
-def test_a_wrong_word_is_named_after_all_that_stands_before_it(bad: str, words: str) -> None:
+def test_an_invalid_word_raises_after_the_events_before_it(bad: str, words: str) -> None:
     events = read_capture(io.BytesIO(f"{REPLY.hex()}\n\n{bad} eb".encode()), CaptureFormat.HEX)
     assert isinstance(next(events).event, Frame)
     with pytest.raises(CaptureError, match=words):
@@ -148,14 +137,14 @@ def test_a_wrong_word_is_named_after_all_that_stands_before_it(bad: str, words: 
 @pytest.mark.parametrize(
     "line", ["{", "[]", "1", '{"from": "a"}', '{"from": 1, "hex": ""}', '{"hex": "e"}', '{"hex": 1}']
 )
-def test_a_line_that_is_none_is_named_after_all_that_stands_before_it(line: str) -> None:
+def test_an_invalid_line_raises_after_the_events_before_it(line: str) -> None:
     events = read_capture(io.BytesIO(json.dumps({"hex": REPLY.hex()}).encode() + b"\n" + line.encode()))
     assert isinstance(next(events).event, Frame)
     with pytest.raises(CaptureError, match="line 2 is not of the form"):
         list(events)
 
 
-def test_neither_a_line_nor_the_senders_grow_without_bounds() -> None:
+def test_the_line_length_and_the_number_of_senders_are_limited() -> None:
     with pytest.raises(CaptureError, match="line of more than"):
         read(b'{"hex": "' + b"eb90" * 500_000)
     senders = "\n".join(json.dumps({"from": str(number), "hex": REPLY.hex()}) for number in range(17))

@@ -34,7 +34,7 @@ Answer = Callable[[Frame], bytes]
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
     """Run the command within this process, where nothing is a terminal."""
     monkeypatch.delenv("TRACER_URL", raising=False)
-    loggers = [logging.getLogger(), logging.getLogger("tracer_async")]
+    loggers = [logging.getLogger(name) for name in (None, "tracer_async", "tracer_async.wire")]
     before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
 
     def run(*arguments: str) -> Outcome:

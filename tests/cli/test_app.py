@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -63,6 +64,31 @@ def test_errors_that_have_no_code_of_their_own_have_their_parents() -> None:
 def test_every_error_that_may_leave_a_command_in_doubt_has_a_code_of_its_own() -> None:
     assert exit_code(AmbiguousReplyError("sim:", 0xAD, b"")) is ExitCode.AMBIGUOUS
     assert exit_code(LoadUnknownError("sim:", wanted=True)) is ExitCode.LOAD_UNKNOWN
+
+
+@pytest.mark.parametrize("closed", [(1,), (0, 1, 2)], ids=["standard output", "all three"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("read", "sim:"),
+        ("read", "sim:", "--json"),
+        ("watch", "sim:", "--count", "1"),
+        ("load", "sim:", "on"),
+        ("decode", os.devnull, "--json"),
+        ("--help",),
+    ],
+    ids=" ".join,
+)
+def test_a_closed_standard_stream_discards_what_is_written_to_it(
+    closed: tuple[int, ...], arguments: tuple[str, ...]
+) -> None:
+    """Without a descriptor of its own for it, the event loop would get number 1, and libuv aborts."""
+    program = f"import os; [os.close(number) for number in {closed}]; os.execv({sys.executable!r}, {{}})"
+    command = [sys.executable, "-m", "tracer_async", *arguments]
+    done = python(program.format(command))
+    assert done.returncode == (ExitCode.NO_CAPTURE if "decode" in arguments else ExitCode.OK)
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
 
 
 def test_output_that_cannot_be_written_is_one_sentence() -> None:

@@ -1,6 +1,8 @@
 """The charts' arithmetic."""
 
-from tracer_async.cli.charts import bars, columns, step_of
+import pytest
+
+from tracer_async.cli.charts import bars, columns, scale, step_of
 
 
 def test_a_column_is_the_interval_until_the_chart_is_full_and_doubles_then() -> None:
@@ -27,3 +29,19 @@ def test_a_flat_line_is_drawn_in_the_middle() -> None:
 
 def test_plain_bars_are_ascii() -> None:
     assert "".join(bars([0.0, 1.0, 2.0], 0.0, 2.0, 3, plain=True)).isascii()
+
+
+@pytest.mark.parametrize(
+    ("values", "least", "ends"),
+    [
+        ([12.0, 12.5, 13.0], 0.2, (12.0, 13.0)),
+        ([12.0, 12.125], 0.25, (11.9375, 12.1875)),
+        ([0.0, 0.0], 10.0, (0.0, 10.0)),
+        ([3.0], 10.0, (0.0, 10.0)),
+        ([], 10.0, (0.0, 10.0)),
+    ],
+)
+def test_a_scale_goes_from_the_lowest_to_the_highest_value_but_is_not_too_short_or_below_0(
+    values: list[float], least: float, ends: tuple[float, float]
+) -> None:
+    assert scale(values, least) == ends

@@ -34,7 +34,23 @@ def test_the_url_may_come_from_the_environment(command: Command, monkeypatch: py
     assert command("load", "on") == (0, "load on\n", "")
 
 
-@pytest.mark.parametrize("words", [(), ("sim:",), ("sim:", "maybe"), ("sim:", "sim:", "on")])
+@pytest.mark.parametrize("words", [("sim:", "ON"), ("ON", "sim:"), ("on", "sim:"), ("On", "SIM:")])
+def test_url_and_state_may_come_in_any_order_and_case(command: Command, words: tuple[str, ...]) -> None:
+    assert command("load", *words) == (0, "load on\n", "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("on", "off"),
+        ("on", "on", "sim:"),
+        ("sim:", "on", "tcp://localhost:1"),
+        ("sim:",),
+        ("sim:", "maybe"),
+        ("sim:", "sim:", "on"),
+    ],
+)
 def test_anything_but_a_url_and_a_state_is_a_usage_error(command: Command, words: tuple[str, ...]) -> None:
     assert command("load", *words).code == 2
 
@@ -124,6 +140,9 @@ def test_settings_that_were_not_sent_are_reported_as_such(command: Command, sile
         (("load", "sim:", "on", "--retries", "101"), "retries"),
         (("watch", "sim:", "--interval", "inf"), "interval"),
         (("watch", "sim:", "--interval", "1e-9"), "interval"),
+        (("watch", "sim:", "--interval", "nan"), "interval"),
+        (("watch", "sim:", "--timeout", "nan"), "timeout"),
+        (("watch", "sim:", "--interval", "nan", "--svg", "view.svg"), "interval"),
         (("simulate", "--time-scale", "nan"), "time_scale"),
         (("simulate", "--seed", "1" * 5000), "seed"),
     ],

@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from tests.cli.conftest import Command, Start, environment
 from tracer_async.capture import decode_capture
-from tracer_async.cli.export import progress
+from tracer_async.cli.formats import DATA_FIELDS
+from tracer_async.cli.output_file import progress
 from tracer_async.protocol import START_UP, BatteryType, ControlSettings, Frame, LoadMode, RealtimeData
 
 CAPTURES = Path(__file__).parents[3] / "shared" / "captures"
@@ -82,7 +82,7 @@ def test_every_command_has_a_meaning(command: Command, tmp_path: Path) -> None:
     lines = [json.loads(line) for line in command("decode", capture, "--json").out.splitlines()]
     kinds = ["load request", "load", "settings", "settings reply", "malformed", "unknown", "summary"]
     assert [line["kind"] for line in lines] == kinds
-    assert lines[2]["settings"]["battery_capacity"] == 100
+    assert (lines[2]["battery_capacity"], lines[2]["load_mode_1"]) == (100, "manual")
     assert [line["offset"] for line in lines[:3]] == [0, 13, 26]
 
 
@@ -93,7 +93,7 @@ def test_each_sender_has_its_own_decoder_and_offsets(command: Command, tmp_path:
     capture = "\n".join(json.dumps({"from": sender, "hex": data.hex()}) for sender, data in bursts)
     out = command("decode", file_of(tmp_path, capture.encode()), "--json").out
     events = [json.loads(line) for line in out.splitlines()[:-1]]
-    assert [(event["from"], event["offset"], event["kind"]) for event in events] == [
+    assert [(event["sender"], event["offset"], event["kind"]) for event in events] == [
         ("display", 0, "read request"),
         ("display", 13, "read request"),
         ("controller", 0, "reading"),
@@ -166,7 +166,7 @@ def rows_of(capture: bytes) -> list[dict[str, Any]]:
     readings = decode_capture(capture).readings
     frames = [RealtimeData.from_bytes(capture[offset + 9 : offset + 33]) for offset in readings["offset"].tolist()]
     return [
-        {"offset": offset, "sender": None, **data._asdict(), "reserved": data.reserved.hex()}
+        {"offset": offset, "sender": None, **data.to_dict()}
         for offset, data in zip(readings["offset"].tolist(), frames, strict=True)
     ]
 
@@ -188,22 +188,18 @@ def table_of(path: Path) -> list[dict[str, Any]]:
         case ".csv":
             return [typed(row) for row in csv.DictReader(io.StringIO(path.read_text("utf-8")))]
         case ".json":
-            return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-        case ".npz":
-            with np.load(path) as archive:
-                arrays = dict(archive)
-            names = [name or None for name in arrays.pop("senders").tolist()]
-            columns = {name: array.tolist() for name, array in arrays.items()}
-            columns["sender"] = [names[index] for index in columns["sender"]]
-            columns["reserved"] = [bytes(reserved).hex() for reserved in columns["reserved"]]
+            events = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+            assert [event["kind"] for event in events].index("summary") == len(events) - 1
+            columns = ("offset", "sender", *DATA_FIELDS)
+            return [{name: event[name] for name in columns} for event in events if event["kind"] == "reading"]
         case _:
             parquet = pytest.importorskip("pyarrow.parquet")
-            columns = parquet.read_table(path).to_pydict()
-            columns["reserved"] = [reserved.hex() for reserved in columns["reserved"]]
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+            rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
+            return rows
 
 
-FORMATS = ["csv", "json", "npz", "parquet"]
+FORMATS = ["csv", "json", "parquet"]
+SUMMARY_ON_STANDARD_ERROR = ("csv", "parquet")
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -214,10 +210,11 @@ def test_a_table_of_the_readings(command: Command, tmp_path: Path, form: str) ->
     table = tmp_path / f"table.{form}"
     code, out, err = command("decode", file_of(tmp_path, capture), "--format", form, "-o", str(table))
     assert (code, out) == (0, "")
-    assert err == (
+    summary = (
         "4 readings in 6 frames, 3 damaged (108 bytes), 1 byte of noise, 12 start-up bytes: "
         f"{len(capture)} bytes in all\n"
     )
+    assert err == (summary if form in SUMMARY_ON_STANDARD_ERROR else "")
     assert table_of(table) == rows_of(capture)
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -238,16 +235,11 @@ def test_a_table_names_the_senders(command: Command, tmp_path: Path, form: str) 
 def test_a_table_of_many_chunks(command: Command, tmp_path: Path, form: str) -> None:
     if form == "parquet":
         pytest.importorskip("pyarrow")
-    count = 140_000 if form in ("npz", "parquet") else 10_000
+    count = 140_000 if form == "parquet" else 10_000
     table = tmp_path / f"table.{form}"
     capture = file_of(tmp_path, REPLY * count)
     assert command("decode", capture, "--format", form, "-o", str(table)).code == 0
-    if form == "npz":
-        with np.load(table) as archive:
-            assert (np.diff(archive["offset"]) == len(REPLY)).all()
-            assert archive["reserved"].shape == (count, 4)
-            assert (archive["charge_current"] == 3.74).sum() == count
-    elif form == "parquet":
+    if form == "parquet":
         from pyarrow import parquet
 
         file = parquet.ParquetFile(table)
@@ -271,7 +263,7 @@ def test_a_table_goes_down_a_pipe(tmp_path: Path, form: str) -> None:
     table = tmp_path / f"table.{form}"
     table.write_bytes(done.stdout)
     assert table_of(table) == rows_of(REPLY * 3)
-    assert done.stderr.startswith(b"3 readings in 3 frames, no damage")
+    assert done.stderr.startswith(b"3 readings in 3 frames, no damage") is (form in SUMMARY_ON_STANDARD_ERROR)
 
 
 def test_rows_of_a_running_sniff_come_as_they_are_read() -> None:
@@ -322,8 +314,8 @@ def test_a_table_may_go_to_what_is_no_file(command: Command, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["-o", "table"], "needs --format"),
-        (["--json", "--format", "csv"], "--format json"),
+        (["--json", "--format", "csv"], "Two formats"),
+        (["--format", "line-protocol"], "'line-protocol' is not one of"),
         (["--format", "xlsx"], "'xlsx' is not one of"),
     ],
 )
@@ -335,26 +327,24 @@ def test_options_that_do_not_fit_are_refused(
     assert words in err
 
 
-@pytest.mark.parametrize("form", ["npz", "parquet"])
-def test_a_terminal_gets_no_binary_table(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
-) -> None:
+def test_a_terminal_gets_no_binary_table(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyarrow")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    code, _, err = command("decode", file_of(tmp_path, REPLY), "--format", form)
+    code, _, err = command("decode", file_of(tmp_path, REPLY), "--format", "parquet")
     assert code == 2
-    assert "needs --output" in err
+    assert "add --output FILE" in err
 
 
-@pytest.mark.parametrize(("missing", "form", "extra"), [("pyarrow", "parquet", "parquet"), ("numpy", "npz", "bulk")])
-def test_a_missing_extra_is_one_sentence(tmp_path: Path, missing: str, form: str, extra: str) -> None:
+@pytest.mark.parametrize("missing", ["pyarrow", "numpy"])
+def test_a_missing_extra_is_one_sentence(tmp_path: Path, missing: str) -> None:
     table = tmp_path / "table"
-    arguments = ["", "decode", file_of(tmp_path, REPLY), "--format", form, "-o", str(table)]
+    arguments = ["", "decode", file_of(tmp_path, REPLY), "--format", "parquet", "-o", str(table)]
     program = f"import sys; sys.modules[{missing!r}] = None; sys.argv = {arguments!r}; import tracer_async.__main__"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, env=environment(), check=False
     )
     assert (done.returncode, done.stdout) == (9, "")
-    assert f"pip install 'tracer-async[{extra}]'" in done.stderr
+    assert "pip install 'tracer-async[parquet]'" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not table.exists()
 
@@ -384,3 +374,52 @@ def test_a_long_file_shows_its_progress_on_a_terminal(tmp_path: Path, monkeypatc
     path.write_bytes(REPLY)
     with path.open("rb") as file, progress(file, quiet=False) as followed:
         assert followed is file
+
+
+def test_the_list_of_events_goes_to_a_file_too(command: Command, tmp_path: Path) -> None:
+    capture = file_of(tmp_path, b"?" + REPLY + TORN)
+    shown = command("decode", capture).out
+    assert command("decode", capture, "-o", str(tmp_path / "list")) == (0, "", "")
+    assert (tmp_path / "list").read_text("utf-8") == shown
+
+
+def test_every_format_has_the_same_powers(command: Command, tmp_path: Path) -> None:
+    """Among the products of steps of 0.01 V and 0.01 A are many that end in a 5 behind the second decimal."""
+    pytest.importorskip("pyarrow")
+    data = RealtimeData.from_bytes(REPLY[9:33])
+    capture = b"".join(
+        Frame(0, 0xA0, data._replace(battery_voltage=volts / 100, charge_current=amperes / 100).to_bytes()).encode()
+        for volts in range(1225, 1275)
+        for amperes in range(50, 100)
+    )
+    powers = []
+    for form in FORMATS:
+        table = tmp_path / f"table.{form}"
+        assert command("decode", file_of(tmp_path, capture), "-f", form, "-o", str(table)).code == 0
+        powers.append([(row["charge_power"], row["load_power"]) for row in table_of(table)])
+    assert len(powers[0]) == 2500
+    assert powers[0] == powers[1] == powers[2]
+
+
+def test_the_summary_does_not_run_into_the_progress_bar(tmp_path: Path) -> None:
+    """When the summary is printed, the bar has been erased and the cursor is at the start of its line."""
+    import pty
+
+    screen, terminal = pty.openpty()
+    capture = tmp_path / "capture"
+    capture.write_bytes(REPLY * 150_000)
+    arguments = [sys.executable, "-m", "tracer_async", "decode", str(capture), "-f", "csv", "-o", str(tmp_path / "x")]
+    with subprocess.Popen(arguments, stdout=terminal, stderr=terminal, env=environment()) as process:
+        os.close(terminal)
+        seen = b""
+        try:
+            while data := os.read(screen, 4096):
+                seen += data
+        except OSError:  # how Linux reports that no process has the terminal open
+            pass
+    os.close(screen)
+    assert process.returncode == 0
+    bar, _, summary = seen.rpartition(b"\x1b[2K")
+    assert b"Decoding" in bar
+    assert summary.strip() == b"150000 readings in 150000 frames, no damage, no noise: 5400000 bytes in all"
+    assert b"\x1b[?25h" in bar  # the cursor is shown again before the summary

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import socket
 from collections.abc import Callable
-from datetime import datetime
 
 import pytest
 
 from tests.cli.conftest import Answer, Command, Start
-from tracer_async.cli import formats
+from tracer_async import Reading
 from tracer_async.cli.tables import reading_table
 from tracer_async.protocol import Frame, RealtimeData
 
@@ -23,9 +21,17 @@ DATA = RealtimeData.from_bytes(bytes.fromhex("CE04A4060000E8035604A0050100015000
 def test_the_table_has_every_field_with_its_unit(command: Command) -> None:
     code, out, err = command("read", "sim:")
     assert (code, err) == (0, "")
-    for name in ("Battery voltage", "PV voltage", "Charge current", "Charge power", "Load current", "Reserved bytes"):
+    for name in (
+        "Battery voltage",
+        "PV voltage",
+        "Charge current",
+        "Charge power",
+        "Load current",
+        "Age",
+        "Reserved bytes",
+    ):
         assert name in out
-    for unit in (" V ", " A ", " W ", " °C "):
+    for unit in (" V ", " A ", " W ", " °C ", " s "):
         assert unit in out
 
 
@@ -33,61 +39,12 @@ def test_alarms_are_coloured_and_said_in_words() -> None:
     from rich.console import Console
 
     console = Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=80)
-    console.print(reading_table("sim:", 0.0, DATA))
+    console.print(reading_table("sim:", Reading(0.0, DATA, age=0.05)))
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
     line = next(line for line in text.splitlines() if "Load short circuit" in line)
     assert "ALARM" in line
     assert "\x1b[1;37;41m" in line
-
-
-def test_json_is_one_object_of_bare_numbers(command: Command) -> None:
-    code, out, _ = command("read", "sim:?seed=3", "--json")
-    reading = json.loads(out)
-    assert code == 0
-    assert out.count("\n") == 1
-    assert datetime.fromisoformat(reading["time"]).utcoffset() is not None
-    assert set(reading) == {"time", "address", "charge_power", "load_power", *RealtimeData._fields}
-    assert reading["charge_power"] == pytest.approx(reading["battery_voltage"] * reading["charge_current"])
-    assert reading["load_on"] is True
-    assert len(bytes.fromhex(reading["reserved"])) == 4
-
-
-def test_csv_is_a_header_and_a_row(command: Command) -> None:
-    _, out, _ = command("read", "sim:", "--csv")
-    header, row = csv.reader(out.splitlines())
-    assert len(header) == len(row)
-    assert float(dict(zip(header, row, strict=True))["battery_voltage"]) > 10
-
-
-def test_line_protocol_has_typed_fields_and_nanoseconds() -> None:
-    line = formats.to_line_protocol("sim:", 1_700_000_000.25, DATA)
-    measurement, fields, time = line.split(" ")
-    values = dict(field.split("=") for field in fields.split(","))
-    assert measurement == "tracer,address=sim:"
-    assert time == "1700000000250000000"
-    assert values["battery_voltage"] == "12.3"
-    assert values["battery_temperature"] == "25i"
-    assert values["load_on"] == "true"
-    assert values["reserved_15"] == "80i"
-
-
-@pytest.mark.parametrize(
-    ("address", "escaped"),
-    [
-        ("unix:/tmp/a b,c", r"unix:/tmp/a\ b\,c"),
-        ("sim:?seed=4", r"sim:?seed\=4"),
-        ("serial://\\\\.\\COM10", "serial:////./COM10"),
-    ],
-)
-def test_an_address_is_one_tag_whatever_is_in_it(address: str, escaped: str) -> None:
-    assert formats.to_line_protocol(address, 0.0, DATA).startswith(f"tracer,address={escaped} battery_voltage=")
-
-
-def test_formats_exclude_each_other(command: Command) -> None:
-    code, out, err = command("read", "sim:", "--json", "--csv")
-    assert (code, out) == (2, "")
-    assert "exclude each other" in err
 
 
 def test_the_url_may_come_from_the_environment(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +56,7 @@ def test_the_url_may_come_from_the_environment(command: Command, monkeypatch: py
 def test_a_wrong_address_is_refused_in_the_librarys_words(command: Command) -> None:
     code, out, err = command("read", "controller")
     assert (code, out) == (2, "")
-    assert err.startswith("Error: 'controller' is no address of a controller")
+    assert err.startswith("Error: 'controller' is not the address of a controller")
     assert err.count("\n") == 1
 
 

@@ -93,7 +93,7 @@ def test_help_lists_every_kind_of_fault(command: Command) -> None:
 def test_what_is_no_fault_is_a_usage_error_with_a_right_one(command: Command) -> None:
     code, out, err = command("simulate", "--fault", "late=2.5")
     assert (code, out) == (2, "")
-    assert "'late=2.5' is no fault: late takes a time in ms or s" in err
+    assert "'late=2.5' is not a valid fault: late takes a time in ms or s" in err
     assert "late=2.5s@5%." in err
 
 
@@ -101,3 +101,36 @@ def test_a_serial_line_has_no_connection_faults(command: Command) -> None:
     code, out, err = command("simulate", "--pty", "--fault", "banner")
     assert (code, out) == (2, "")
     assert "no banner" in err
+
+
+def test_an_empty_path_of_a_socket_is_a_usage_error(command: Command) -> None:
+    """Linux would serve on an abstract socket whose name nobody knows."""
+    code, out, err = command("simulate", "--unix", "")
+    assert (code, out) == (2, "")
+    assert "the path is empty" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("time_scale", "-1"),
+        ("time_scale", "1000001"),
+        ("time_scale", "nan"),
+        ("time_scale", "inf"),
+        ("start_hour", "24"),
+        ("start_hour", "-1"),
+        ("seed", "-1"),
+        ("seed", str(2**63 + 1)),
+        ("seed", "1.5"),
+    ],
+)
+def test_the_options_have_the_ranges_of_the_url(command: Command, name: str, wrong: str) -> None:
+    code, _, err = command("simulate", f"--{name.replace('_', '-')}", wrong)
+    assert code == 2
+    assert " must be " in err or "is not a whole number" in err
+    assert command("read", f"sim:?{name}={wrong}").code == 2
+
+
+@pytest.mark.parametrize("right", ["time_scale=0", "time_scale=1000000", f"seed={2**63}", "start_hour=0"])
+def test_the_url_has_the_ranges_of_the_options(command: Command, right: str) -> None:
+    assert command("read", f"sim:?{right}", "--json").code == 0

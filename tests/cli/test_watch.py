@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import signal
-import subprocess
+import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
-from tests.cli.conftest import Answer, Command, Start, environment
-from tracer_async import ConnectionState, Frame, Reading, RealtimeData, ResponseTimeoutError, SessionStats
-from tracer_async.cli.view import View
+from tests.cli.conftest import Answer, Command, Start
+from tracer_async import Frame, RealtimeData, TracerClient
+from tracer_async.cli import options
 
-STATS = SessionStats(7, 5, 2, 1, 0, 0, 6, 3, 11, 1)
 DATA = RealtimeData.from_bytes(bytes.fromhex("CE04A4060000E8035604A005010001500000000037E80300"))
-
-
-def drawn(view: View, width: int, height: int) -> list[str]:
-    console = Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
-    console.print(view)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue().splitlines()
 
 
 def test_away_from_a_terminal_each_reading_is_a_line_of_as_many_words_as_columns(command: Command) -> None:
@@ -75,126 +66,6 @@ def test_an_svg_file_that_cannot_be_written_is_refused_before_the_watch(command:
     assert (code, out) == (2, "")
 
 
-@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40), (80, 60)])
-def test_the_view_fits_its_terminal_and_shows_all_there_is(width: int, height: int) -> None:
-    view = View("sim:", 2.0)
-    for index in range(50):
-        data = DATA._replace(battery_voltage=12 + index / 100)
-        view.take(Reading(1000.0 + 2 * index, data, age=0.05), STATS, ConnectionState.UP)
-    error = ResponseTimeoutError("tcp://controller.example:8088", 0xA0, 3.0, 3)
-    view.take(Reading(1100.0, None, error), STATS, ConnectionState.DOWN)
-    lines = drawn(view, width, height)
-    text = "\n".join(lines)
-    assert len(lines) <= height
-    assert max(map(len, lines)) <= width
-    for words in (
-        "12.49 V",
-        "LOAD SHORT CIRCUIT",
-        "link down",
-        "last 1 min 40 s",
-        "3 damaged",
-        "no answer to command A0",
-    ):
-        assert words in text
-    assert "max 12.49 V" in text
-    assert "min 12.00 V" in text
-    assert "█" in text
-
-
-def test_the_view_of_a_small_terminal_is_one_row_a_chart() -> None:
-    view = View("sim:", 2.0)
-    view.take(Reading(1000.0, DATA), STATS, ConnectionState.UP)
-    assert "12.30-12.30 V" in "\n".join(drawn(view, 60, 16))
-
-
-class Terminal:
-    """The command on a pseudo-terminal of 80 by 24."""
-
-    def __init__(self, *arguments: str) -> None:
-        import fcntl
-        import pty
-        import struct
-        import termios
-
-        self.screen, terminal = pty.openpty()
-        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tracer_async", *arguments],
-            stdin=terminal,
-            stdout=terminal,
-            stderr=terminal,
-            env=environment(),
-        )
-        os.close(terminal)
-        self.seen = b""
-
-    def read_until(self, words: bytes) -> None:
-        while words not in self.seen:
-            self.seen += os.read(self.screen, 4096)
-
-    def read_all(self) -> bytes:
-        try:
-            while data := os.read(self.screen, 4096):
-                self.seen += data
-        except OSError:  # how Linux says that nobody has the terminal open any more
-            pass
-        return self.seen
-
-    def write(self, text: bytes) -> None:
-        os.write(self.screen, text)
-
-
-@pytest.fixture
-def terminal() -> Iterator[Callable[..., Terminal]]:
-    terminals: list[Terminal] = []
-
-    def start(*arguments: str) -> Terminal:
-        terminals.append(Terminal(*arguments))
-        return terminals[-1]
-
-    yield start
-    for started in terminals:
-        started.process.kill()
-        started.process.wait()
-        os.close(started.screen)
-
-
-@pytest.mark.parametrize(
-    ("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=lambda value: str(int(value))
-)
-def test_a_signal_ends_the_view_quietly_and_restores_the_terminal(
-    terminal: Callable[..., Terminal], signum: signal.Signals, code: int
-) -> None:
-    started = terminal("watch", "sim:", "--interval", "0.05")
-    started.read_until(b"charging")
-    started.process.send_signal(signum)
-    text = started.read_all()
-    assert started.process.wait() == code
-    assert text.index(b"\x1b[?1049h") < text.index(b"\x1b[?1049l")  # the screen beside the scrolling one, and back
-    assert text.rindex(b"\x1b[?25l") < text.rindex(b"\x1b[?25h")  # the cursor
-    assert b"Traceback" not in text
-
-
-def test_the_last_view_stays_on_the_terminal(terminal: Callable[..., Terminal]) -> None:
-    started = terminal("watch", "sim:", "--interval", "0.05", "--count", "2")
-    text = started.read_all()
-    assert started.process.wait() == 0
-    assert b"2 answers" in text[text.index(b"\x1b[?1049l") :]
-
-
-def test_settings_are_written_only_after_a_yes(terminal: Callable[..., Terminal]) -> None:
-    started = terminal(
-        *("settings", "sim:", "--battery-type", "gel", "--capacity", "100", "--temperature-compensation", "3"),
-        *("--load-mode-1", "manual", "--load-mode-2", "off"),
-    )
-    started.read_until(b"[y/N]")
-    started.write(b"n\n")
-    text = started.read_all()
-    assert started.process.wait() == 10
-    assert b"unverified on hardware" in b" ".join(text.split())
-    assert b"Nothing was written" in text
-
-
 def test_a_reader_that_has_had_enough_is_no_error(start: Start) -> None:
     process = start("watch", "sim:", "--interval", "0.01")
     assert process.stdout is not None
@@ -210,3 +81,93 @@ def test_a_dumb_terminal_gets_lines_and_no_colour(start: Start) -> None:
     process = start("watch", "sim:", "--interval", "0.01", "--count", "1", TERM="dumb", FORCE_COLOR="1")
     out, _ = process.communicate()
     assert "\x1b" not in out
+
+
+# Waiting for a connection
+
+NOBODY = "unix:/no/such/socket"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a request wait only shortly for a connection."""
+    monkeypatch.setattr(options, "TracerClient", partial(TracerClient, connect_timeout=0.05))
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_without_a_connection_at_the_start_the_watch_ends_at_once(command: Command) -> None:
+    for arguments in ((), ("--json", "--no-wait")):
+        code, out, err = command("watch", NOBODY, "--interval", "0.01", "--count", "3", *arguments)
+        assert code == 3
+        assert out == ""
+        assert err.startswith("Error: ")
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("arguments", [("--wait",), ("-w",), ("--json",), ("--csv",), ("--line-protocol",)])
+def test_it_keeps_trying_where_it_is_told_or_a_program_reads(command: Command, arguments: tuple[str, ...]) -> None:
+    code, out, err = command("watch", NOBODY, "--interval", "0.01", "--count", "3", *arguments)
+    assert code == 3
+    assert (out + err).count("no connection within") == 3
+
+
+@pytest.mark.usefixtures("impatient")
+def test_it_keeps_trying_in_a_systemd_service(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", "/run/systemd/notify")
+    _, _, err = command("watch", NOBODY, "--interval", "0.01", "--count", "3")
+    assert err.count("no connection within") == 3
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.skipif(sys.platform != "linux", reason="systemd is Linux's")
+@pytest.mark.parametrize("kind", ["path", "abstract"])
+def test_it_tells_systemd_that_it_is_ready_also_without_a_connection(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
+) -> None:
+    address = f"\0tracer-async-{os.getpid()}" if kind == "abstract" else str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address)
+        manager.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", address.replace("\0", "@"))
+        command("watch", NOBODY, "--interval", "0.01", "--count", "1")
+        assert manager.recv(100) == b"READY=1"
+
+
+# Several controllers
+
+
+def test_several_controllers_are_read_and_each_line_ends_with_its_address(command: Command) -> None:
+    urls = ["sim:?seed=1", "sim:?seed=2", "sim:?seed=3"]
+    code, out, err = command("watch", *urls, "--interval", "0.02", "--count", "2")
+    header, *lines = out.splitlines()
+    assert (code, err) == (0, "")
+    assert header.split()[-1] == "address"
+    assert {len(line.split()) for line in lines} == {len(header.split())}
+    assert Counter(line.split()[-1] for line in lines) == dict.fromkeys(urls, 2)
+
+
+def test_several_controllers_for_programs(command: Command) -> None:
+    urls = ["sim:?seed=1", "sim:?seed=2"]
+    _, out, _ = command("watch", *urls, "--interval", "0.02", "--count", "3", "--json")
+    assert Counter(json.loads(line)["address"] for line in out.splitlines()) == dict.fromkeys(urls, 3)
+
+
+def test_a_controller_that_fails_does_not_fail_the_others(command: Command, silent: str) -> None:
+    arguments = ("--interval", "0.02", "--count", "1", "--timeout", "0.02", "--retries", "0")
+    code, out, err = command("watch", "sim:", silent, *arguments)
+    assert code == 0
+    assert out.splitlines()[-1].endswith("sim:")
+    assert "no answer" in err
+
+
+def test_the_same_controller_twice_is_a_usage_error(command: Command) -> None:
+    code, _, err = command("watch", "127.0.0.1:8088", "tcp://127.0.0.1:8088")
+    assert code == 2
+    assert "tcp://127.0.0.1:8088 is given twice" in err
+
+
+def test_several_controllers_as_a_picture(command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "view.svg"
+    command("watch", "sim:", "sim:?seed=1", "--interval", "0.02", "--count", "1", "--svg", str(path))
+    assert "controllers" in path.read_text("utf-8")

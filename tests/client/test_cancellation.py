@@ -1,6 +1,6 @@
-"""Every public coroutine, cancelled at its first, second, ... nth suspension, over every kind of link.
+"""Every public coroutine, cancelled at its first, second, ... nth suspension, over every kind of transport.
 
-CancelledError comes through, the next reading is right, and no task, transport, descriptor or warning is left.
+CancelledError propagates, the next reading is right, and no task, transport, descriptor or warning remains.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
-from tests.client.test_client import SETTINGS, open_files, served
+from tests.descriptors import open_files, wait_until_closed
 from tests.links import Link
+from tests.peer import SETTINGS
 from tracer_async import LinkClosedError, ReadRealtime, TracerClient
 
 
-async def polled(tracer: TracerClient) -> None:
+async def poll_twice(tracer: TracerClient) -> None:
     readings = tracer.poll(0.001)
     try:
         for _ in range(2):
@@ -28,17 +29,17 @@ async def polled(tracer: TracerClient) -> None:
         await readings.aclose()
 
 
-async def first_frame(tracer: TracerClient) -> None:
+async def receive_frame(tracer: TracerClient) -> None:
     frames = tracer.frames()
     await asyncio.gather(anext(frames), tracer.read_realtime())
 
 
-async def closing(tracer: TracerClient) -> None:
+async def receive_state_change(tracer: TracerClient) -> None:
     changes = tracer.state_changes()
     await asyncio.gather(anext(changes), tracer.aclose())
 
 
-async def used(tracer: TracerClient) -> None:
+async def use_client(tracer: TracerClient) -> None:
     async with tracer:
         await tracer.read_realtime()
         await tracer.set_load(True)
@@ -50,18 +51,18 @@ CALLS: dict[str, Callable[[TracerClient], Awaitable[object]]] = {
     "execute": lambda tracer: tracer.execute(ReadRealtime()),
     "set_load": lambda tracer: tracer.set_load(False),
     "write_settings": lambda tracer: tracer.write_settings(SETTINGS),
-    "poll": polled,
-    "frames": first_frame,
-    "state_changes": closing,
+    "poll": poll_twice,
+    "frames": receive_frame,
+    "state_changes": receive_state_change,
     "open": TracerClient.open,
     "aclose": TracerClient.aclose,
-    "async with": used,
+    "async with": use_client,
 }
 OPENING = {"open", "async with"}
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_cancelled_anywhere_everything_goes_on(link: Link, name: str) -> None:
+async def test_a_call_cancelled_at_any_await_leaves_the_client_working_and_no_resources(link: Link, name: str) -> None:
     descriptors = open_files()
     point = 0
     cancelled = True
@@ -71,8 +72,8 @@ async def test_cancelled_anywhere_everything_goes_on(link: Link, name: str) -> N
         tracer = TracerClient(link.url)
         if name not in OPENING:
             await tracer.open()
-        cancelled = await cancelled_at(point, CALLS[name](tracer))
-        with suppress(LinkClosedError):  # where it was a matter of closing
+        cancelled = await run_and_cancel_at(point, CALLS[name](tracer))
+        with suppress(LinkClosedError):  # the cancelled call may have closed the client
             if name not in OPENING:
                 assert (await tracer.read_realtime()).charging
         await tracer.aclose()
@@ -84,14 +85,14 @@ async def test_cancelled_anywhere_everything_goes_on(link: Link, name: str) -> N
     eager = asyncio.get_running_loop().get_task_factory() is not None
     assert point > 1 or eager, "it never suspended"
     del tracer, another
-    gc.collect()  # what was left unclosed would warn now, and a warning is an error
-    await served(descriptors)
+    gc.collect()  # an unclosed resource would warn now, and warnings are errors
+    await wait_until_closed(descriptors)
 
 
-async def cancelled_at(point: int, awaitable: Awaitable[object]) -> bool:
-    """Await in a task of its own, cancelled as it suspends for the *point*-th time; return whether it did so often.
+async def run_and_cancel_at(point: int, awaitable: Awaitable[object]) -> bool:
+    """Await in a new task and cancel it at its *point*-th suspension. Return whether it suspended that often.
 
-    Fails unless CancelledError came through then.
+    Fails if the cancelled task did not raise CancelledError.
     """
     count = 0
 
@@ -115,7 +116,7 @@ async def cancelled_at(point: int, awaitable: Awaitable[object]) -> bool:
                 asyncio.get_running_loop().call_soon(task.cancel)
             try:
                 resume, argument = coroutine.send, (yield awaited)
-            except BaseException as error:  # noqa: BLE001  # handed on, whatever it is
+            except BaseException as error:  # noqa: BLE001  # every exception is passed on
                 resume, argument = coroutine.throw, error
 
     async def driven() -> None:

@@ -1,24 +1,20 @@
-"""What holds for a client over every kind of link."""
+"""The calls of a client, over every kind of transport."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import os
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.descriptors import open_files, wait_until_closed
 from tests.links import Link
+from tests.peer import SETTINGS
 from tracer_async import (
-    BatteryType,
     Command,
     ConnectionState,
-    ControlSettings,
     LinkClosedError,
-    LoadMode,
     LoadRefusedError,
     LoadState,
     ManualControl,
@@ -27,16 +23,8 @@ from tracer_async import (
     TracerClient,
 )
 
-SETTINGS = ControlSettings(
-    battery_type=BatteryType.SEALED,
-    battery_capacity=100,
-    temperature_compensation=3,
-    load_mode_1=LoadMode.MANUAL,
-    load_mode_2=LoadMode.OFF,
-)
 
-
-async def test_a_reading_is_what_the_controller_measures(link: Link) -> None:
+async def test_a_reading_has_the_values_of_the_controller(link: Link) -> None:
     async with TracerClient(link.url) as tracer:
         data = await tracer.read_realtime()
     assert isinstance(data, RealtimeData)
@@ -44,7 +32,7 @@ async def test_a_reading_is_what_the_controller_measures(link: Link) -> None:
     assert data.charging
 
 
-async def test_the_load_is_switched(link: Link) -> None:
+async def test_set_load_switches_the_load(link: Link) -> None:
     async with TracerClient(link.url) as tracer:
         for on in (False, True, False):
             assert await tracer.set_load(on) is LoadState(on)
@@ -52,7 +40,7 @@ async def test_the_load_is_switched(link: Link) -> None:
             assert (await tracer.read_realtime()).load_on is on
 
 
-async def test_a_refused_switch_says_so_with_the_real_state(link: Link) -> None:
+async def test_a_refused_switch_raises_load_refused_error_with_the_real_state(link: Link) -> None:
     link.tracer.short_circuit = True
     async with TracerClient(link.url) as tracer:
         with pytest.raises(LoadRefusedError, match="short-circuited") as caught:
@@ -62,13 +50,13 @@ async def test_a_refused_switch_says_so_with_the_real_state(link: Link) -> None:
         await tracer.read_realtime()
 
 
-async def test_settings_are_written(link: Link) -> None:
+async def test_write_settings_changes_the_settings_of_the_controller(link: Link) -> None:
     async with TracerClient(link.url) as tracer:
         await tracer.write_settings(SETTINGS)
     assert link.tracer.settings == SETTINGS
 
 
-async def test_execute_gives_each_commands_own_answer(link: Link) -> None:
+async def test_execute_returns_the_answer_type_of_the_command(link: Link) -> None:
     async with TracerClient(link.url) as tracer:
         state: LoadState = await tracer.execute(ManualControl(LoadState.OFF))
         data: RealtimeData = await tracer.execute(ReadRealtime())
@@ -76,7 +64,7 @@ async def test_execute_gives_each_commands_own_answer(link: Link) -> None:
     assert not data.load_on
 
 
-async def test_many_callers_at_once_all_get_their_own_answer(link: Link) -> None:
+async def test_concurrent_callers_each_get_the_answer_to_their_own_command(link: Link) -> None:
     async with TracerClient(link.url) as tracer:
         commands: list[Command[Any]] = [ReadRealtime(), ManualControl(LoadState.ON), ManualControl(LoadState.OFF)]
         answers = await asyncio.gather(*(tracer.execute(commands[at % 3]) for at in range(12)))
@@ -84,7 +72,7 @@ async def test_many_callers_at_once_all_get_their_own_answer(link: Link) -> None
         assert isinstance(answer, RealtimeData) if at % 3 == 0 else answer is LoadState(at % 3 == 1)
 
 
-async def test_frames_shows_every_frame_and_ends_with_the_client(link: Link) -> None:
+async def test_frames_yields_every_frame_and_ends_when_the_client_closes(link: Link) -> None:
     async with TracerClient(link.url) as tracer:
         frames = tracer.frames()
         await tracer.read_realtime()
@@ -94,7 +82,7 @@ async def test_frames_shows_every_frame_and_ends_with_the_client(link: Link) -> 
     assert [frame async for frame in frames] == []
 
 
-async def test_a_closed_client_answers_nothing_and_leaves_nothing(link: Link) -> None:
+async def test_a_closed_client_refuses_calls_and_leaves_no_descriptor_and_no_task(link: Link) -> None:
     descriptors = open_files()
     tracer = TracerClient(link.url)
     await tracer.open()
@@ -107,11 +95,11 @@ async def test_a_closed_client_answers_nothing_and_leaves_nothing(link: Link) ->
             await refused
     del tracer, refused
     gc.collect()
-    await served(descriptors)
+    await wait_until_closed(descriptors)
     assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("tracer_async ")]
 
 
-async def test_a_client_that_is_closed_in_mid_request_fails_it(link: Link) -> None:
+async def test_closing_the_client_fails_requests_in_flight(link: Link) -> None:
     async with TracerClient(link.url) as tracer:
         waiting = asyncio.gather(tracer.set_load(True), tracer.write_settings(SETTINGS), return_exceptions=True)
         await asyncio.sleep(0)
@@ -119,13 +107,13 @@ async def test_a_client_that_is_closed_in_mid_request_fails_it(link: Link) -> No
         assert [type(outcome) for outcome in await waiting] == [LinkClosedError] * 2
 
 
-async def test_the_link_can_be_opened_again_by_the_next_client(link: Link) -> None:
+async def test_a_transport_can_be_opened_again_after_the_client_closed(link: Link) -> None:
     for _ in range(3):
         async with TracerClient(link.url) as tracer:
             await tracer.read_realtime()
 
 
-async def test_a_poll_goes_on_and_ends_with_the_client(link: Link) -> None:
+async def test_a_poll_ends_when_the_client_closes(link: Link) -> None:
     async with TracerClient(link.url) as tracer:
         count = 0
         async for reading in tracer.poll(0.01):
@@ -136,21 +124,3 @@ async def test_a_poll_goes_on_and_ends_with_the_client(link: Link) -> None:
             if count == 3:
                 await tracer.aclose()
     assert count == 3
-
-
-def open_files() -> set[str]:
-    """The descriptors of this process, each with what it is open on. libuv keeps one of /dev/null for itself."""
-    files = set()
-    for entry in Path("/proc/self/fd").iterdir():
-        with suppress(FileNotFoundError):  # the listing's own
-            files.add(f"{entry.name} {os.readlink(entry)}")  # noqa: PTH115  # sockets have no path
-    return {file for file in files if not file.endswith("/dev/null")}
-
-
-async def served(descriptors: set[str]) -> None:
-    """Wait until the server has noticed that its client is gone; fail if a descriptor stays open."""
-    for _ in range(1000):
-        if open_files() <= descriptors:
-            return
-        await asyncio.sleep(0.001)
-    assert open_files() <= descriptors

@@ -1,4 +1,4 @@
-"""What holds when the controller is slow, silent, wrong or gone: the test plays the controller."""
+"""The client with a controller that is slow, silent, faulty or disconnected. The test plays the controller."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.client.test_client import SETTINGS
-from tests.peer import READING, Peer, load, realtime
+from tests.peer import READING, SETTINGS, Peer, load, realtime
 from tracer_async import (
     ConnectionState,
     LinkClosedError,
@@ -35,23 +34,23 @@ ON, OFF = READING._replace(load_on=True), READING._replace(load_on=False)
 
 
 def client(peer: Peer, **options: object) -> TracerClient:
-    """A client that loses its patience quickly, and does not retry."""
+    """A client with short timeouts and no retries."""
     defaults = {"timeout": 0.1, "retries": 0, "fence": 0.1, "backoff": (0.001, 0.01), "dead_after": 1000}
     return TracerClient(peer.url, **defaults | options)  # type: ignore[arg-type]
 
 
 ARGUMENTS: dict[str, list[Any]] = {"set_load": [True], "write_settings": [SETTINGS]}
-PATIENT: dict[str, Any] = {"timeout": 30.0, "fence": 30.0}
+LONG_TIMEOUTS: dict[str, Any] = {"timeout": 30.0, "fence": 30.0}
 
 
 class NoRetry(ReadRealtime):
-    """A reading that joins no other request and is sent once."""
+    """A read that never shares a request and is never retried."""
 
     repeatable = False
 
 
-async def begin(peer: Peer, tracer: TracerClient) -> None:
-    """Take the reading that precedes the first command on a connection."""
+async def take_first_reading(peer: Peer, tracer: TracerClient) -> None:
+    """Answer the read that the client sends before the first command on a connection."""
     reading = asyncio.create_task(tracer.read_realtime())
     await peer.request(0xA0)
     peer.send(realtime())
@@ -61,7 +60,7 @@ async def begin(peer: Peer, tracer: TracerClient) -> None:
 # No answer
 
 
-async def test_no_answer_is_an_error_that_names_what_was_asked(peer: Peer) -> None:
+async def test_a_response_timeout_error_names_command_attempts_and_time(peer: Peer) -> None:
     async with client(peer, retries=2, fence=0.0) as tracer:
         with pytest.raises(ResponseTimeoutError) as caught:
             await tracer.read_realtime()
@@ -73,7 +72,7 @@ async def test_no_answer_is_an_error_that_names_what_was_asked(peer: Peer) -> No
         assert tracer.stats.requests == tracer.stats.timeouts == 3
 
 
-async def test_a_request_without_answer_is_sent_again(peer: Peer) -> None:
+async def test_a_read_without_answer_is_retried(peer: Peer) -> None:
     async with client(peer, retries=1) as tracer:
         reading = asyncio.create_task(tracer.read_realtime())
         await peer.request(0xA0)
@@ -82,9 +81,9 @@ async def test_a_request_without_answer_is_sent_again(peer: Peer) -> None:
         assert await reading == READING
 
 
-async def test_settings_are_never_sent_twice(peer: Peer) -> None:
+async def test_settings_are_never_retried(peer: Peer) -> None:
     async with client(peer, retries=5) as tracer:
-        await begin(peer, tracer)
+        await take_first_reading(peer, tracer)
         with pytest.raises(ResponseTimeoutError):
             await tracer.write_settings(SETTINGS)
         reading = asyncio.create_task(tracer.read_realtime())
@@ -97,7 +96,7 @@ async def test_settings_are_never_sent_twice(peer: Peer) -> None:
 # The fence
 
 
-async def test_a_late_reply_is_thrown_away_and_lets_the_next_request_go(peer: Peer) -> None:
+async def test_a_late_reply_is_discarded_and_ends_the_fence(peer: Peer) -> None:
     async with client(peer, fence=30.0) as tracer:
         with pytest.raises(ResponseTimeoutError):
             await tracer.read_realtime()
@@ -112,8 +111,8 @@ async def test_a_late_reply_is_thrown_away_and_lets_the_next_request_go(peer: Pe
         assert tracer.stats.late == 1
 
 
-async def test_each_answer_is_its_own_requests_when_all_come_late(peer: Peer) -> None:
-    """The fault that other libraries never recover from: one late reply, and each caller gets the answer before his."""
+async def test_late_replies_never_answer_a_later_request(peer: Peer) -> None:
+    """Without a fence, one late reply would shift all answers: each caller would get that of the previous request."""
     async with client(peer, timeout=0.3, fence=30.0) as tracer:
         frames = tracer.frames()
         for number in range(5):
@@ -129,7 +128,7 @@ async def test_each_answer_is_its_own_requests_when_all_come_late(peer: Peer) ->
         assert tracer.stats.late == 5
 
 
-async def test_a_reading_that_may_be_an_older_requests_says_how_old_it_may_be(peer: Peer) -> None:
+async def test_a_reading_that_may_answer_an_older_request_has_the_age_of_that_request(peer: Peer) -> None:
     async with client(peer, fence=0.0) as tracer:
         with pytest.raises(ResponseTimeoutError):
             await tracer.read_realtime()
@@ -138,7 +137,7 @@ async def test_a_reading_that_may_be_an_older_requests_says_how_old_it_may_be(pe
         await peer.request()
         peer.send(realtime())
         assert (await reading).age >= 0.1
-        # Its own reply settles it: the next one cannot be from before that.
+        # After the second reply nothing is ambiguous: the next reply cannot answer an earlier request.
         asked = asyncio.get_running_loop().time()
         frames = tracer.frames()
         peer.send(realtime())
@@ -149,8 +148,8 @@ async def test_a_reading_that_may_be_an_older_requests_says_how_old_it_may_be(pe
         assert (await reading).age <= asyncio.get_running_loop().time() - asked + 0.1
 
 
-async def test_a_reply_to_another_command_is_no_answer(peer: Peer) -> None:
-    async with client(peer, **PATIENT) as tracer:
+async def test_a_reply_to_another_command_is_unsolicited(peer: Peer) -> None:
+    async with client(peer, **LONG_TIMEOUTS) as tracer:
         reading = asyncio.create_task(tracer.read_realtime())
         await peer.request()
         peer.send(load(1) + realtime())
@@ -158,10 +157,10 @@ async def test_a_reply_to_another_command_is_no_answer(peer: Peer) -> None:
         assert tracer.stats.unsolicited == 1
 
 
-async def test_settings_are_not_taken_for_written_by_an_older_writes_reply(peer: Peer) -> None:
-    """A write without an answer is followed by a reading, whose answer settles it, before the next write."""
+async def test_a_late_reply_to_an_earlier_write_does_not_confirm_the_next_write(peer: Peer) -> None:
+    """After an unanswered write the client first reads. The answer shows that no reply to the write is pending."""
     async with client(peer) as tracer:
-        await begin(peer, tracer)
+        await take_first_reading(peer, tracer)
         with pytest.raises(ResponseTimeoutError):
             await tracer.write_settings(SETTINGS)
         await peer.request(0xAD)
@@ -173,9 +172,9 @@ async def test_settings_are_not_taken_for_written_by_an_older_writes_reply(peer:
         await writing
 
 
-async def test_nothing_is_sent_while_a_reply_too_many_is_coming_in(peer: Peer) -> None:
-    """The second of a doubled reply, of which the first part came together with the first."""
-    async with client(peer, **PATIENT) as tracer:
+async def test_no_request_is_sent_while_a_duplicate_reply_is_incomplete(peer: Peer) -> None:
+    """The first part of the duplicate arrives together with the reply."""
+    async with client(peer, **LONG_TIMEOUTS) as tracer:
         reading = asyncio.create_task(tracer.read_realtime())
         await peer.request()
         peer.send(realtime() + realtime()[:10])
@@ -199,12 +198,12 @@ async def test_nothing_is_sent_while_a_reply_too_many_is_coming_in(peer: Peer) -
         b"\x00\xff",
         b"\xeb\x90",
         realtime()[:20],
-        SYNC + b"\x00\xa0\xc8",  # promises 200 bytes and swallows the reply
+        SYNC + b"\x00\xa0\xc8",  # a header that announces 200 bytes and includes the reply
         realtime()[:-1] + b"\x00",
         b"Port already in use\r\n",
     ],
 )
-async def test_a_good_reply_is_found_behind_damage(peer: Peer, before: bytes) -> None:
+async def test_a_good_reply_after_damaged_bytes_is_found(peer: Peer, before: bytes) -> None:
     async with client(peer) as tracer:
         reading = asyncio.create_task(tracer.read_realtime())
         await peer.request()
@@ -213,8 +212,8 @@ async def test_a_good_reply_is_found_behind_damage(peer: Peer, before: bytes) ->
 
 
 @pytest.mark.parametrize("data", [b"", bytes(23), bytes(25), b"\xff" * 24])
-async def test_a_malformed_reply_is_an_error_with_its_bytes_and_the_link_stays(peer: Peer, data: bytes) -> None:
-    async with client(peer, **PATIENT) as tracer:
+async def test_a_malformed_reply_raises_with_its_bytes_and_keeps_the_connection(peer: Peer, data: bytes) -> None:
+    async with client(peer, **LONG_TIMEOUTS) as tracer:
         reading = asyncio.create_task(tracer.read_realtime())
         await peer.request()
         peer.send(Frame(0, 0xA0, data).encode(start_up=False))
@@ -231,9 +230,9 @@ async def test_a_malformed_reply_is_an_error_with_its_bytes_and_the_link_stays(p
 # The load
 
 
-async def test_an_unanswered_switch_is_read_back(peer: Peer) -> None:
+async def test_an_unanswered_switch_is_verified_by_a_reading(peer: Peer) -> None:
     async with client(peer) as tracer:
-        await begin(peer, tracer)
+        await take_first_reading(peer, tracer)
         switching = asyncio.create_task(tracer.set_load(True))
         assert (await peer.request(0xAA)).data == b"\x01"
         await peer.request(0xA0)
@@ -241,9 +240,9 @@ async def test_an_unanswered_switch_is_read_back(peer: Peer) -> None:
         assert await switching is LoadState.ON
 
 
-async def test_a_switch_that_was_missed_is_sent_again(peer: Peer) -> None:
+async def test_a_switch_that_was_not_executed_is_retried(peer: Peer) -> None:
     async with client(peer, retries=1) as tracer:
-        await begin(peer, tracer)
+        await take_first_reading(peer, tracer)
         switching = asyncio.create_task(tracer.set_load(True))
         await peer.request(0xAA)
         await peer.request(0xA0)
@@ -253,16 +252,16 @@ async def test_a_switch_that_was_missed_is_sent_again(peer: Peer) -> None:
         assert await switching is LoadState.ON
 
 
-async def test_a_switch_that_nothing_is_known_of_says_so(peer: Peer) -> None:
+async def test_a_switch_that_cannot_be_verified_raises_load_unknown_error(peer: Peer) -> None:
     async with client(peer, fence=0.0) as tracer:
         with pytest.raises(LoadUnknownError) as caught:
             await tracer.set_load(True)
         assert isinstance(caught.value.__cause__, ResponseTimeoutError)
 
 
-async def test_a_switch_that_is_not_followed_is_a_refusal(peer: Peer) -> None:
-    async with client(peer, retries=3, **PATIENT) as tracer:
-        await begin(peer, tracer)
+async def test_a_switch_that_the_controller_does_not_follow_raises_load_refused_error(peer: Peer) -> None:
+    async with client(peer, retries=3, **LONG_TIMEOUTS) as tracer:
+        await take_first_reading(peer, tracer)
         switching = asyncio.create_task(tracer.set_load(True))
         await peer.request(0xAA)
         peer.send(load(0))
@@ -273,16 +272,16 @@ async def test_a_switch_that_is_not_followed_is_a_refusal(peer: Peer) -> None:
         assert peer.idle
 
 
-async def test_a_late_reply_to_an_older_switch_is_no_success(peer: Peer) -> None:
-    """On, off and on again, each reply later than its fence: an ambiguous answer is read back."""
+async def test_a_late_reply_to_an_earlier_switch_is_not_a_success(peer: Peer) -> None:
+    """On, off and on again, with each reply after the end of its fence: an ambiguous answer must be verified."""
     async with client(peer, fence=0.0) as tracer:
-        await begin(peer, tracer)
+        await take_first_reading(peer, tracer)
         for on in (True, False, True):
             switching = asyncio.create_task(tracer.set_load(on))
             await peer.request(0xAA)
             await peer.request(0xA0)
-            # Only now the reply to the switch, and then the reading: the load was not switched, and no answer in time
-            # says whether the controller refuses.
+            # The reply to the switch is late, and the reading shows that the load was not switched. No answer in time
+            # shows whether the controller refused.
             peer.send(load(on) + realtime(OFF if on else ON))
             with pytest.raises(LoadUnknownError) as caught:
                 await switching
@@ -290,9 +289,9 @@ async def test_a_late_reply_to_an_older_switch_is_no_success(peer: Peer) -> None
             assert caught.value.reading.load_on is not on
 
 
-async def test_reading_back_does_not_trust_a_reading_from_before_the_switch(peer: Peer) -> None:
+async def test_a_reading_requested_before_the_switch_does_not_verify_it(peer: Peer) -> None:
     async with client(peer, fence=0.0, retries=1) as tracer:
-        await begin(peer, tracer)
+        await take_first_reading(peer, tracer)
         reading = asyncio.create_task(tracer.execute(NoRetry()))
         await peer.request(0xA0)
         with pytest.raises(ResponseTimeoutError):
@@ -300,7 +299,7 @@ async def test_reading_back_does_not_trust_a_reading_from_before_the_switch(peer
         switching = asyncio.create_task(tracer.set_load(True))
         await peer.request(0xAA)
         await peer.request(0xA0)
-        peer.send(realtime(OFF))  # the reply to the first reading, from before the switch
+        peer.send(realtime(OFF))  # the reply to the first read, from before the switch
         await peer.request(0xA0)
         peer.send(realtime(ON))
         assert await switching is LoadState.ON
@@ -309,8 +308,8 @@ async def test_reading_back_does_not_trust_a_reading_from_before_the_switch(peer
 # Order and sharing
 
 
-async def test_callers_at_the_same_time_share_one_exchange(peer: Peer) -> None:
-    async with client(peer, **PATIENT) as tracer:
+async def test_concurrent_reads_share_one_request(peer: Peer) -> None:
+    async with client(peer, **LONG_TIMEOUTS) as tracer:
         readings = [asyncio.create_task(tracer.read_realtime()) for _ in range(10)]
         await peer.request()
         readings += [asyncio.create_task(tracer.read_realtime()) for _ in range(10)]
@@ -322,9 +321,9 @@ async def test_callers_at_the_same_time_share_one_exchange(peer: Peer) -> None:
         assert peer.idle
 
 
-async def test_a_write_goes_before_queued_reads(peer: Peer) -> None:
-    async with client(peer, **PATIENT) as tracer:
-        await begin(peer, tracer)
+async def test_a_write_is_sent_before_queued_reads(peer: Peer) -> None:
+    async with client(peer, **LONG_TIMEOUTS) as tracer:
+        await take_first_reading(peer, tracer)
         first = asyncio.create_task(tracer.read_realtime())
         await peer.request(0xA0)
         queued = asyncio.create_task(tracer.execute(NoRetry()))
@@ -339,8 +338,8 @@ async def test_a_write_goes_before_queued_reads(peer: Peer) -> None:
         await asyncio.gather(first, queued, switching)
 
 
-async def test_max_age_returns_the_last_reading_again_while_it_is_young_enough(peer: Peer) -> None:
-    async with client(peer, **PATIENT) as tracer:
+async def test_max_age_returns_the_last_reading_until_it_is_too_old(peer: Peer) -> None:
+    async with client(peer, **LONG_TIMEOUTS) as tracer:
         reading = asyncio.create_task(tracer.read_realtime(max_age=60.0))
         await peer.request()
         peer.send(realtime())
@@ -351,7 +350,7 @@ async def test_max_age_returns_the_last_reading_again_while_it_is_young_enough(p
         await peer.request()
         peer.send(realtime(OTHER))
         assert await reading == OTHER
-        # A switched load makes the last reading worthless.
+        # A switch invalidates the last reading.
         switching = asyncio.create_task(tracer.set_load(True))
         await peer.request(0xAA)
         peer.send(load(1))
@@ -366,11 +365,11 @@ async def test_max_age_returns_the_last_reading_again_while_it_is_young_enough(p
 
 
 @pytest.mark.parametrize("call", ["read_realtime", "set_load", "write_settings"])
-async def test_a_cancelled_request_leaves_the_line_fit_for_the_next(peer: Peer, call: str) -> None:
+async def test_a_reply_to_a_cancelled_request_does_not_answer_the_next_request(peer: Peer, call: str) -> None:
     arguments = ARGUMENTS.get(call, [])
-    async with client(peer, **PATIENT) as tracer:
+    async with client(peer, **LONG_TIMEOUTS) as tracer:
         if arguments:
-            await begin(peer, tracer)
+            await take_first_reading(peer, tracer)
         asked = asyncio.create_task(getattr(tracer, call)(*arguments))
         request = await peer.request()
         asked.cancel()
@@ -378,15 +377,15 @@ async def test_a_cancelled_request_leaves_the_line_fit_for_the_next(peer: Peer, 
             await asked
         reading = asyncio.create_task(tracer.read_realtime())
         await asyncio.sleep(0)
-        assert peer.idle  # fenced
+        assert peer.idle  # the fence delays the next request
         peer.send(Frame(0, request.command, OTHER.to_bytes() if request.command == 0xA0 else b"\x00").encode())
         await peer.request(0xA0)
         peer.send(realtime())
         assert await reading == READING
 
 
-async def test_a_request_cancelled_before_its_turn_is_never_sent(peer: Peer) -> None:
-    async with client(peer, **PATIENT) as tracer:
+async def test_a_request_cancelled_in_the_queue_is_never_sent(peer: Peer) -> None:
+    async with client(peer, **LONG_TIMEOUTS) as tracer:
         reading = asyncio.create_task(tracer.read_realtime())
         await peer.request(0xA0)
         switching = asyncio.create_task(tracer.set_load(True))
@@ -403,8 +402,8 @@ async def test_a_request_cancelled_before_its_turn_is_never_sent(peer: Peer) -> 
         assert tracer.stats.requests == 2
 
 
-async def test_cancelling_at_the_moment_of_the_answer_hurts_nobody(peer: Peer) -> None:
-    async with client(peer, **PATIENT) as tracer:
+async def test_cancelling_when_the_answer_arrives_does_not_affect_the_next_request(peer: Peer) -> None:
+    async with client(peer, **LONG_TIMEOUTS) as tracer:
         frames = tracer.frames()
         reading = asyncio.create_task(tracer.read_realtime())
         await peer.request()
@@ -421,11 +420,9 @@ async def test_cancelling_at_the_moment_of_the_answer_hurts_nobody(peer: Peer) -
 # The link
 
 
-async def test_a_lost_link_is_opened_again_and_the_reading_goes_on(
-    peer: Peer, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_lost_connection_is_reopened_and_the_read_retried(peer: Peer, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "tracer_async")
-    async with client(peer, **PATIENT | {"fence": 0.0}, retries=1) as tracer:
+    async with client(peer, **LONG_TIMEOUTS | {"fence": 0.0}, retries=1) as tracer:
         states = tracer.state_changes()
         await peer.connection()
         reading = asyncio.create_task(tracer.read_realtime())
@@ -440,9 +437,9 @@ async def test_a_lost_link_is_opened_again_and_the_reading_goes_on(
     assert ["lost" in record.message for record in caplog.records] == [True, False]
 
 
-async def test_what_may_not_be_sent_twice_fails_with_the_link(peer: Peer) -> None:
-    async with client(peer, **PATIENT) as tracer:
-        await begin(peer, tracer)
+async def test_a_write_in_flight_raises_link_lost_error_when_the_connection_is_lost(peer: Peer) -> None:
+    async with client(peer, **LONG_TIMEOUTS) as tracer:
+        await take_first_reading(peer, tracer)
         writing = asyncio.create_task(tracer.write_settings(SETTINGS))
         await peer.request(0xAD)
         peer.hang_up()
@@ -450,9 +447,9 @@ async def test_what_may_not_be_sent_twice_fails_with_the_link(peer: Peer) -> Non
             await writing
 
 
-async def test_a_request_waits_for_a_link_that_is_down_only_so_long() -> None:
+async def test_a_request_waits_for_a_connection_at_most_connect_timeout() -> None:
     async with Peer() as peer:
-        tracer = client(peer, connect_timeout=0.1, **PATIENT)
+        tracer = client(peer, connect_timeout=0.1, **LONG_TIMEOUTS)
         await tracer.open()
         states = tracer.state_changes()
         await peer.connection()
@@ -465,7 +462,7 @@ async def test_a_request_waits_for_a_link_that_is_down_only_so_long() -> None:
         await tracer.aclose()
 
 
-async def test_a_client_may_start_without_a_link() -> None:
+async def test_start_offline_opens_a_client_without_a_connection() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     with pytest.raises(LinkRefusedError):
@@ -476,7 +473,7 @@ async def test_a_client_may_start_without_a_link() -> None:
             assert (await tracer.read_realtime()).charging
 
 
-async def test_a_peer_that_went_without_a_word_is_given_up_after_some_timeouts(peer: Peer) -> None:
+async def test_a_silent_connection_is_reopened_after_max_timeouts(peer: Peer) -> None:
     async with client(peer, timeout=0.01, fence=0.0, retries=2, dead_after=3) as tracer:
         await peer.connection()
         with pytest.raises(ResponseTimeoutError):
@@ -490,21 +487,21 @@ async def test_a_peer_that_went_without_a_word_is_given_up_after_some_timeouts(p
         assert await reading == READING
 
 
-async def test_a_bridge_that_shows_a_banner_and_hangs_up_is_not_hammered(
+async def test_the_backoff_grows_while_a_bridge_sends_only_a_banner(
     peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The wait doubles with each connection that brought no frame, and starts anew behind one that did."""
+    """The delay doubles after each connection without a frame, and is reset by a connection with one."""
     waits: list[float] = []
     done = asyncio.Event()
     sleep = asyncio.sleep
 
-    async def noted(delay: float) -> None:
+    async def sleep_and_record(delay: float) -> None:
         waits.append(delay)
         if len(waits) == 6:
             done.set()
         await sleep(0)
 
-    monkeypatch.setattr("tracer_async.client._reconnect.asyncio.sleep", noted)
+    monkeypatch.setattr("tracer_async.client._reconnect.asyncio.sleep", sleep_and_record)
     monkeypatch.setattr("tracer_async.client._reconnect.random.uniform", lambda low, high: high)
     peer.on_connect = b"Port already in use\r\n"
     async with client(peer, backoff=(1.0, 8.0)):
@@ -518,8 +515,8 @@ async def test_a_bridge_that_shows_a_banner_and_hangs_up_is_not_hammered(
     assert waits[:6] == [1.0, 2.0, 4.0, 1.0, 2.0, 4.0]
 
 
-async def test_frames_that_nobody_fetches_give_way_to_newer_ones(peer: Peer) -> None:
-    async with client(peer, **PATIENT) as tracer:
+async def test_a_full_frames_queue_drops_the_oldest_frames(peer: Peer) -> None:
+    async with client(peer, **LONG_TIMEOUTS) as tracer:
         frames = tracer.frames(maxsize=2)
         reading = asyncio.create_task(tracer.read_realtime())
         await peer.request()
@@ -529,8 +526,8 @@ async def test_frames_that_nobody_fetches_give_way_to_newer_ones(peer: Peer) -> 
         assert [(await anext(frames)).command for _ in range(2)] == [4, 0xA0]
 
 
-async def test_nothing_is_done_for_frames_that_nobody_holds_any_more(peer: Peer) -> None:
-    async with client(peer, **PATIENT) as tracer:
+async def test_an_unreferenced_subscription_is_removed(peer: Peer) -> None:
+    async with client(peer, **LONG_TIMEOUTS) as tracer:
         frames = tracer.frames()
         del frames
         connection = tracer._connection
@@ -538,7 +535,7 @@ async def test_nothing_is_done_for_frames_that_nobody_holds_any_more(peer: Peer)
         assert not connection._subscriptions
 
 
-async def test_a_client_that_was_not_opened_says_how_it_is_used() -> None:
+async def test_a_client_that_is_not_open_raises_link_closed_error_with_a_hint() -> None:
     tracer = TracerClient("sim:")
     for call in (tracer.read_realtime, tracer.frames, lambda: tracer.poll(1.0)):
         with pytest.raises(LinkClosedError, match="async with"):
@@ -549,34 +546,34 @@ async def test_a_client_that_was_not_opened_says_how_it_is_used() -> None:
 
 # A hostile peer
 
-# Each is less than the 256 KiB within a second for which a connection is given up.
+# Each is smaller than the 256 KiB within 1 s after which the client closes the connection.
 GARBAGE = {
     "random": random.Random(1).randbytes(200_000),
     "sync bytes": SYNC * 10_000,
-    "claims": (SYNC + b"\x00\xa0\xc8") * 10_000,
-    "claims that end in 7F": (SYNC + b"\x00\xa0\xc6\x7f") * 5_000,
-    "frames that nobody asked for": realtime() * 5_000,
-    "nothing but line breaks": b"\r\n" * 100_000,
+    "headers": (SYNC + b"\x00\xa0\xc8") * 10_000,
+    "headers with an end byte": (SYNC + b"\x00\xa0\xc6\x7f") * 5_000,
+    "unsolicited frames": realtime() * 5_000,
+    "line breaks": b"\r\n" * 100_000,
 }
 
 
 @pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
-async def test_a_flood_of_garbage_costs_bounded_memory_and_no_reading(peer: Peer, garbage: bytes) -> None:
-    async with client(peer, **PATIENT) as tracer:
+async def test_a_flood_of_garbage_uses_bounded_memory_and_loses_no_answer(peer: Peer, garbage: bytes) -> None:
+    async with client(peer, **LONG_TIMEOUTS) as tracer:
         frames = tracer.frames()
         reading = asyncio.create_task(tracer.read_realtime())
         await peer.request()
         tracemalloc.start()
         try:
             peer.send(garbage)
-            peer.send(b"\x00" * 212 + load(1) + realtime())  # zeros end whatever the garbage had begun
+            peer.send(b"\x00" * 212 + load(1) + realtime())  # zeros complete any frame that the garbage started
             await reading
             while tracer.stats.unsolicited + tracer.stats.late == 0:
                 await asyncio.sleep(0)
-            _, most = tracemalloc.get_traced_memory()
+            _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        assert most < len(garbage) + 1_000_000  # what is yet to be sent is held by the peer, in this same process
+        assert peak < len(garbage) + 1_000_000  # the peer runs in this process and holds the unsent bytes
         assert frames._queue.qsize() <= 256
         while tracer.stats.frames < (5_002 if b"\xd9\x69\x7f" in garbage else 2):
             await asyncio.sleep(0)

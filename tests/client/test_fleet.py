@@ -1,4 +1,4 @@
-"""Many controllers in one loop."""
+"""A fleet: many controllers in one event loop."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from tracer_async.simulator import SimulatedTracer, serve_tcp
 
 async def test_every_controller_is_read_at_its_own_interval() -> None:
     async with serve_tcp() as url, Fleet() as fleet:
-        fleet.add(url, interval=0.02, name="often")
-        fleet.add(url, interval=0.1, name="seldom")
+        fleet.add(url, interval=0.02, name="frequent")
+        fleet.add(url, interval=0.1, name="rare")
         counts: Counter[str] = Counter()
         async for name, reading in fleet:
             assert reading.data is not None
             assert reading.data.charging
             counts[name] += 1 + reading.skipped
-            if counts["seldom"] == 3:
+            if counts["rare"] == 3:
                 break
-    # Its ticks stand at whole intervals, whatever they were late by: between three of one are ten of the other.
-    assert counts["often"] >= 10
+    # Ticks are at multiples of the interval, even if some were late: 10 ticks of one fall between 3 of the other.
+    assert counts["frequent"] >= 10
 
 
-async def test_one_that_fails_delays_no_other(peer: Peer) -> None:
-    """One does not answer, one refuses, one is not there; the fourth is read as if it were alone."""
+async def test_a_failing_member_does_not_delay_the_others(peer: Peer) -> None:
+    """One controller does not answer, one cannot be reached. The third is still read at every tick."""
     async with serve_tcp() as url, Fleet() as fleet:
         fleet.add(peer.url, interval=0.02, name="silent", timeout=0.05, retries=0, fence=0.0)
         fleet.add("unix:/no/such/socket", interval=0.02, name="none", connect_timeout=0.05)
@@ -56,7 +56,7 @@ async def test_one_that_fails_delays_no_other(peer: Peer) -> None:
     assert len(seen["good"]) > len(seen["silent"])
 
 
-async def test_a_tick_whose_reading_is_still_under_way_is_skipped_and_counted(peer: Peer) -> None:
+async def test_a_tick_during_a_request_in_flight_is_skipped_and_counted(peer: Peer) -> None:
     async with Fleet() as fleet:
         fleet.add(peer.url, interval=0.01, timeout=30.0)
         await peer.request()
@@ -70,7 +70,7 @@ async def test_a_tick_whose_reading_is_still_under_way_is_skipped_and_counted(pe
         assert (await anext(fleet)).reading.skipped >= 2
 
 
-async def test_nothing_is_asked_while_nobody_fetches_the_readings(peer: Peer) -> None:
+async def test_no_request_is_sent_while_the_queue_of_readings_is_full(peer: Peer) -> None:
     async with Fleet(capacity=2) as fleet:
         client = fleet.add(peer.url, interval=0.01)
         for _ in range(2):
@@ -88,7 +88,7 @@ async def test_nothing_is_asked_while_nobody_fetches_the_readings(peer: Peer) ->
         assert (await anext(fleet)).reading.skipped >= 4
 
 
-async def test_controllers_come_and_go_while_it_runs() -> None:
+async def test_members_can_be_added_and_removed_while_the_fleet_runs() -> None:
     async with serve_tcp() as url, Fleet() as fleet:
         fleet.add(url, interval=0.01, name="a")
         assert (await anext(fleet)).name == "a"
@@ -107,7 +107,7 @@ async def test_controllers_come_and_go_while_it_runs() -> None:
             pass
 
 
-async def test_a_client_of_the_fleet_can_be_used_as_any_other() -> None:
+async def test_the_client_of_a_member_can_be_used_directly() -> None:
     simulated = SimulatedTracer()
     async with serve_tcp(simulated) as url, Fleet() as fleet:
         fleet.add(url, interval=0.01)
@@ -118,15 +118,15 @@ async def test_a_client_of_the_fleet_can_be_used_as_any_other() -> None:
         assert not readings[-1].data.load_on
 
 
-async def test_links_are_opened_only_so_many_at_a_time() -> None:
+async def test_the_number_of_connections_being_opened_is_limited() -> None:
     opening = most = 0
-    gate = asyncio.Event()
+    may_finish = asyncio.Event()
 
     async def slow(protocol: object) -> tuple[object, object]:
         nonlocal opening, most
         opening += 1
         most = max(most, opening)
-        await gate.wait()
+        await may_finish.wait()
         opening -= 1
         raise ConnectionRefusedError
 
@@ -136,11 +136,11 @@ async def test_links_are_opened_only_so_many_at_a_time() -> None:
         for _ in range(100):
             await asyncio.sleep(0)
         assert opening == 3
-        gate.set()
+        may_finish.set()
     assert most == 3
 
 
-async def test_starts_are_spread_over_the_interval() -> None:
+async def test_first_requests_are_spread_over_the_interval() -> None:
     async with AsyncExitStack() as stack:
         fleet = await stack.enter_async_context(Fleet())
         url = await stack.enter_async_context(serve_tcp())
@@ -151,7 +151,7 @@ async def test_starts_are_spread_over_the_interval() -> None:
         assert max(gaps) < 3.0
 
 
-async def test_a_closed_fleet_ends_its_iteration_and_takes_nobody_in() -> None:
+async def test_a_closed_fleet_ends_its_iteration_and_refuses_new_members() -> None:
     async with serve_tcp() as url:
         fleet = Fleet()
         fleet.add(url, interval=0.01)
@@ -167,7 +167,7 @@ async def test_a_closed_fleet_ends_its_iteration_and_takes_nobody_in() -> None:
         assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("tracer_async ")]
 
 
-async def test_a_member_whose_client_was_closed_by_hand_is_asked_no_more() -> None:
+async def test_a_member_whose_client_was_closed_is_not_polled() -> None:
     async with serve_tcp() as url, Fleet() as fleet:
         closed = fleet.add(url, interval=0.01, name="closed")
         fleet.add(url, interval=0.01, name="other")
@@ -180,7 +180,7 @@ async def test_a_member_whose_client_was_closed_by_hand_is_asked_no_more() -> No
     ("arguments", "words"),
     [({"interval": 0.0}, "interval"), ({"interval": float("nan")}, "interval"), ({"name": "taken"}, "taken")],
 )
-async def test_what_a_fleet_does_not_take(arguments: dict[str, object], words: str) -> None:
+async def test_an_invalid_interval_or_a_duplicate_name_is_refused(arguments: dict[str, object], words: str) -> None:
     async with Fleet() as fleet:
         fleet.add("sim:", name="taken")
         with pytest.raises(ValueError, match=words):
@@ -189,13 +189,13 @@ async def test_what_a_fleet_does_not_take(arguments: dict[str, object], words: s
 
 
 @pytest.mark.parametrize("arguments", [{"connecting": 0}, {"capacity": 0}])
-async def test_a_fleet_has_room_for_one_at_least(arguments: dict[str, int]) -> None:
+async def test_the_limits_of_a_fleet_must_be_1_or_more(arguments: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="1 or more"):
         Fleet(**arguments)
 
 
-async def test_a_fleet_polls_what_a_client_reads() -> None:
-    """The same readings as a client of one's own gets, from the same controller."""
+async def test_a_fleet_gets_the_same_readings_as_a_client() -> None:
+    """The controller is the same, so are the set points in the readings."""
     async with serve_tcp() as url, Fleet() as fleet, TracerClient(url) as tracer:
         fleet.add(url, interval=0.01)
         one, other = (await anext(fleet)).reading.data, await tracer.read_realtime()
@@ -203,8 +203,8 @@ async def test_a_fleet_polls_what_a_client_reads() -> None:
         assert one.over_discharge_voltage == other.over_discharge_voltage
 
 
-async def test_closing_that_is_cancelled_has_closed_all_the_same() -> None:
-    """As a cancel scope around a fleet does: it cancels again at the first thing that is waited for."""
+async def test_a_cancelled_aclose_has_closed_all_members() -> None:
+    """A cancel scope around a fleet cancels aclose() again at its first await."""
     async with serve_tcp() as url:
         fleet = Fleet()
         clients = [fleet.add(url, interval=0.01, name=str(number)) for number in range(3)]
@@ -225,22 +225,22 @@ async def test_closing_that_is_cancelled_has_closed_all_the_same() -> None:
         assert len(fleet) == 0
 
 
-async def test_what_is_removed_gives_nothing_out_any_more_and_is_let_go_of() -> None:
+async def test_a_removed_member_yields_no_reading_and_is_garbage_collected() -> None:
     async with serve_tcp() as url, Fleet() as fleet:
-        fleet.add(url, interval=0.01, name="shed")
+        fleet.add(url, interval=0.01, name="removed")
         fleet.add(url, interval=0.01, name="other")
         while fleet._readings.qsize() < 10:
             await asyncio.sleep(0)
-        member = weakref.ref(fleet["shed"])
-        await fleet.remove("shed")
-        fleet.add("unix:/no/such/socket", interval=1000.0, name="shed", connect_timeout=1000.0)
+        member = weakref.ref(fleet["removed"])
+        await fleet.remove("removed")
+        fleet.add("unix:/no/such/socket", interval=1000.0, name="removed", connect_timeout=1000.0)
         seen = [(await anext(fleet)).name for _ in range(20)]
         assert set(seen) == {"other"}
         gc.collect()
         assert member() is None
 
 
-async def test_nothing_follows_the_end() -> None:
+async def test_a_closed_fleet_yields_no_further_reading() -> None:
     async with serve_tcp() as url:
         fleet = Fleet()
         for number in range(20):
@@ -253,8 +253,20 @@ async def test_nothing_follows_the_end() -> None:
 
 
 @pytest.mark.parametrize("interval", [0.0, -1.0, 5e-324, 1e307, float("inf"), float("nan")])
-async def test_an_interval_that_cannot_be_kept_is_refused_before_anything_is_begun(interval: float) -> None:
+async def test_an_interval_out_of_range_is_refused_before_the_member_is_added(interval: float) -> None:
     async with Fleet() as fleet:
         with pytest.raises(ValueError, match="interval"):
             fleet.add("sim:", interval=interval)
         assert len(fleet) == 0
+
+
+async def test_members_with_the_same_default_name_are_refused_with_the_remedy() -> None:
+    async def nowhere(protocol: object, number: int) -> tuple[object, object]:
+        raise OSError(number)
+
+    async with Fleet() as fleet:
+        fleet.add(lambda protocol: nowhere(protocol, 1))
+        with pytest.raises(ValueError, match=r"'<lambda>'.* name="):
+            fleet.add(lambda protocol: nowhere(protocol, 2))
+        fleet.add(lambda protocol: nowhere(protocol, 2), name="removed")
+        assert len(fleet) == 2

@@ -1,4 +1,4 @@
-"""The ticks of a poll, on a clock that the test moves."""
+"""The ticks of a poll, on a clock that the test controls."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tracer_async.errors import LinkClosedError
 
 
 class Clock:
-    """Time that passes only when it is told to."""
+    """A clock that changes only when the test or a sleep advances it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -28,7 +28,7 @@ class Clock:
 
 
 class Controller:
-    """Takes as long over each reading as the list says; None is a reading that fails. Then it is closed."""
+    """Answers each read after the next duration in the list. None is a read that fails. After the list it is closed."""
 
     def __init__(self, clock: Clock, durations: list[float | None]) -> None:
         self.clock = clock
@@ -47,7 +47,7 @@ class Controller:
 
 
 @given(st.lists(st.none() | st.floats(0, 0.999), min_size=1, max_size=50), st.sampled_from([0.1, 1.0, 1 / 3, 60.0]))
-async def test_the_ticks_do_not_drift(durations: list[float | None], interval: float) -> None:
+async def test_poll_ticks_do_not_drift(durations: list[float | None], interval: float) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
         clock = Clock(monkeypatch)
         controller = Controller(clock, [None if d is None else d * interval for d in durations])
@@ -58,20 +58,20 @@ async def test_the_ticks_do_not_drift(durations: list[float | None], interval: f
 
 
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=30))
-async def test_missed_ticks_are_skipped_and_counted(durations: list[float]) -> None:
+async def test_missed_poll_ticks_are_skipped_and_counted(durations: list[float]) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
         clock = Clock(monkeypatch)
         controller = Controller(clock, [*durations])
         readings = [reading async for reading in poll(controller, 1.0)]
         ticks = [asked - 1000.0 for asked in controller.asked]
-        # Each reading begins at a whole tick, the first that was still ahead; with the skipped ones, none is lost.
+        # Each reading starts at the next whole tick. The skipped ticks are counted, so that no tick is lost.
         assert ticks == pytest.approx([round(tick) for tick in ticks])
         for before, after, duration, reading in zip(ticks, ticks[1:], durations, readings[1:], strict=False):
             assert after - before == pytest.approx(max(1, math.ceil(duration - 1e-6)))
             assert reading.skipped == round(after - before) - 1
 
 
-async def test_a_slow_consumer_costs_ticks_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_consumer_skips_ticks_and_gets_fresh_readings(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     controller = Controller(clock, [0.0] * 3)
     skipped = []
@@ -82,7 +82,7 @@ async def test_a_slow_consumer_costs_ticks_and_nothing_else(monkeypatch: pytest.
     assert controller.asked == [1000.0, 1003.0, 1006.0]
 
 
-async def test_a_failed_reading_carries_its_error_and_the_poll_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_reading_has_its_error_and_the_poll_continues(monkeypatch: pytest.MonkeyPatch) -> None:
     readings = [reading async for reading in poll(Controller(Clock(monkeypatch), [0.0, None, 0.0]), 1.0)]
     assert [reading.ok for reading in readings] == [True, False, True]
     assert isinstance(readings[1].error, ResponseTimeoutError)
@@ -91,7 +91,7 @@ async def test_a_failed_reading_carries_its_error_and_the_poll_goes_on(monkeypat
 
 
 @pytest.mark.parametrize("interval", [0, -1, math.nan, math.inf])
-async def test_an_interval_is_above_0(interval: float) -> None:
+async def test_an_interval_that_is_not_positive_and_finite_is_refused(interval: float) -> None:
     async with TracerClient("sim:") as tracer:
         with pytest.raises(ValueError, match="interval"):
             tracer.poll(interval)

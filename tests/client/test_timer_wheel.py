@@ -1,4 +1,4 @@
-"""Callbacks in slots of time."""
+"""The timer wheel: callbacks grouped into time slots."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from tracer_async.client._timer_wheel import TimerWheel, WheelTimer
 
 
 @given(st.lists(st.tuples(st.floats(0.0, 0.03), st.booleans()), max_size=20))
-def test_each_is_called_once_never_early_and_unless_it_was_cancelled(wanted: list[tuple[float, bool]]) -> None:
+def test_each_callback_runs_once_never_early_and_not_if_cancelled(wanted: list[tuple[float, bool]]) -> None:
     async def run() -> None:
         loop = asyncio.get_running_loop()
-        schedule = TimerWheel()
+        wheel = TimerWheel()
         called: list[tuple[int, float]] = []
         begun = loop.time()
-        dues: list[WheelTimer] = []
+        timers: list[WheelTimer] = []
         for number, (delay, _) in enumerate(wanted):
-            dues.append(schedule.call_at(begun + delay, lambda number=number: called.append((number, loop.time()))))  # type: ignore[misc]
+            timers.append(wheel.call_at(begun + delay, lambda number=number: called.append((number, loop.time()))))  # type: ignore[misc]
         kept = {number for number, (_, cancelled) in enumerate(wanted) if not cancelled}
         for number in set(range(len(wanted))) - kept:
-            dues[number].cancel()
+            timers[number].cancel()
         last = loop.create_future()
-        schedule.call_at(begun + 0.031, lambda: last.set_result(None))
+        wheel.call_at(begun + 0.031, lambda: last.set_result(None))
         await last
         assert sorted(number for number, _ in called) == sorted(kept)
         for number, at in called:
@@ -35,59 +35,59 @@ def test_each_is_called_once_never_early_and_unless_it_was_cancelled(wanted: lis
     asyncio.run(run())
 
 
-async def test_an_earlier_one_does_not_wait_for_a_later_one() -> None:
+async def test_an_earlier_timer_does_not_wait_for_a_later_one() -> None:
     loop = asyncio.get_running_loop()
-    schedule = TimerWheel()
-    schedule.call_at(loop.time() + 1000, lambda: None)
+    wheel = TimerWheel()
+    wheel.call_at(loop.time() + 1000, lambda: None)
     soon = loop.create_future()
-    schedule.call_at(loop.time(), lambda: soon.set_result(None))
+    wheel.call_at(loop.time(), lambda: soon.set_result(None))
     await asyncio.wait_for(soon, 10)
-    schedule.close()
+    wheel.close()
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, asyncio.CancelledError])
-async def test_one_that_fails_is_reported_and_keeps_none_from_being_called(error: type[BaseException]) -> None:
+async def test_a_failing_callback_is_reported_and_the_others_still_run(error: type[BaseException]) -> None:
     loop = asyncio.get_running_loop()
     reports: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: reports.append(context))
-    schedule = TimerWheel()
+    wheel = TimerWheel()
     done = loop.create_future()
     now = loop.time()
 
     def fail() -> None:
         raise error
 
-    schedule.call_at(now, fail)
-    schedule.call_at(now, lambda: done.set_result(None))
+    wheel.call_at(now, fail)
+    wheel.call_at(now, lambda: done.set_result(None))
     await asyncio.wait_for(done, 10)
     assert [type(report["exception"]) for report in reports] == [error]
 
 
-async def test_what_is_scheduled_by_a_callback_for_the_past_is_called_in_a_turn_of_its_own() -> None:
-    """So a callback that is always due cannot hold up the loop."""
-    schedule = TimerWheel()
+async def test_a_timer_set_for_the_past_by_a_callback_runs_in_a_later_loop_iteration() -> None:
+    """Therefore a callback that schedules itself again cannot block the event loop."""
+    wheel = TimerWheel()
     turns = 0
 
     def again() -> None:
         nonlocal turns
         turns += 1
-        schedule.call_at(0.0, again)
+        wheel.call_at(0.0, again)
 
     again()
     for _ in range(10):
         await asyncio.sleep(0)
     assert 5 <= turns <= 11
-    schedule.close()
+    wheel.close()
     before = turns
     for _ in range(10):
         await asyncio.sleep(0)
     assert turns == before
 
 
-async def test_after_a_stall_the_loop_turns_between_slots() -> None:
-    """So what has arrived meanwhile is read before all that is overdue has been done."""
+async def test_after_a_stall_the_event_loop_runs_between_overdue_slots() -> None:
+    """Therefore received data is read before all overdue callbacks have run."""
     loop = asyncio.get_running_loop()
-    schedule = TimerWheel()
+    wheel = TimerWheel()
     order: list[str] = []
     done = loop.create_future()
     past = loop.time() - 1.0
@@ -99,7 +99,7 @@ async def test_after_a_stall_the_loop_turns_between_slots() -> None:
         order.append("second")
         done.set_result(None)
 
-    schedule.call_at(past, first)
-    schedule.call_at(past + 0.5, second)
+    wheel.call_at(past, first)
+    wheel.call_at(past + 0.5, second)
     await asyncio.wait_for(done, 10)
     assert order == ["between", "second"]

@@ -1,4 +1,4 @@
-"""A USB adapter that is pulled and put back: a pseudo-terminal that goes, and comes again under the same path."""
+"""A USB adapter that is unplugged and plugged in again: a new pseudo-terminal under the same path."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tracer_async.simulator import serve_pty
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
 @pytest.mark.parametrize("backend", ["pyserial", "serialx"])
-async def test_an_adapter_pulled_and_put_back(backend: str, tmp_path: Path) -> None:
+async def test_an_unplugged_adapter_is_reconnected_when_it_is_back(backend: str, tmp_path: Path) -> None:
     port = tmp_path / "ttyUSB0"
     async with serve_pty() as url:
         port.symlink_to(url.removeprefix("serial://"))

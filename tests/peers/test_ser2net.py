@@ -1,4 +1,4 @@
-"""ser2net, the bridge that most owners run, between the client and a simulated controller on a pseudo-terminal."""
+"""ser2net, a common bridge, between the client and a simulated controller on a pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ connection: &tracer
 
 
 class Bridge:
-    """A ser2net process that can be killed and started anew at the same port."""
+    """A ser2net process that can be killed and restarted at the same port."""
 
     def __init__(self, program: str, config: Path, port: int) -> None:
         self._command = [program, "-n", "-c", str(config), "-P", str(config.with_suffix(".pid"))]
@@ -37,9 +37,9 @@ class Bridge:
         await self._process.wait()
 
     def client(self, **options: object) -> TracerClient:
-        """A client that comes up before the bridge does, and is in a hurry."""
-        hurry = {"start_offline": True, "backoff": (0.01, 0.2), "timeout": 1.0, "fence": 0.2}
-        return TracerClient(self.url, **hurry | options)  # type: ignore[arg-type]
+        """A client that starts while the bridge is down, with short timeouts and delays."""
+        short_times = {"start_offline": True, "backoff": (0.01, 0.2), "timeout": 1.0, "fence": 0.2}
+        return TracerClient(self.url, **short_times | options)  # type: ignore[arg-type]
 
 
 @asynccontextmanager
@@ -58,8 +58,8 @@ async def bridged(program: str, folder: Path, **options: str) -> AsyncIterator[B
             await bridge.kill()
 
 
-async def good(client: TracerClient, count: int) -> list[Reading]:
-    """Poll until *count* readings in a row are good; return all."""
+async def good_readings(client: TracerClient, count: int) -> list[Reading]:
+    """Poll until *count* consecutive readings are good. Return all readings."""
     readings: list[Reading] = []
     async for reading in client.poll(0.01):
         readings.append(reading)
@@ -68,67 +68,69 @@ async def good(client: TracerClient, count: int) -> list[Reading]:
     raise AssertionError("the poll ended")
 
 
-async def test_through_a_bridge_with_a_banner(tmp_path: Path, require: Callable[[str], str]) -> None:
+async def test_a_banner_of_the_bridge_is_noise_and_requests_are_answered(
+    tmp_path: Path, require: Callable[[str], str]
+) -> None:
     banner = '"ser2net port 8088 device tracer\\r\\n"'
     async with bridged(require("ser2net"), tmp_path, banner=banner) as bridge, bridge.client() as tracer:
-        await good(tracer, 3)
+        await good_readings(tracer, 3)
         for on in (False, True):
             await tracer.set_load(on)
             assert (await tracer.read_realtime()).load_on is on
         assert tracer.stats.noise_bytes == len("ser2net port 8088 device tracer\r\n")
 
 
-async def test_a_bridge_killed_and_started_again_under_load(tmp_path: Path, require: Callable[[str], str]) -> None:
+async def test_a_poll_recovers_each_time_the_bridge_is_restarted(tmp_path: Path, require: Callable[[str], str]) -> None:
     async with bridged(require("ser2net"), tmp_path) as bridge, bridge.client(connect_timeout=0.2) as tracer:
         for _ in range(3):
-            await good(tracer, 3)
+            await good_readings(tracer, 3)
             await bridge.kill()
             assert not (await anext(tracer.poll(0.01))).ok
             await bridge.start()
-        await good(tracer, 3)
+        await good_readings(tracer, 3)
         assert tracer.stats.links == 4
 
 
-async def test_a_second_client_of_a_bridge_for_one_waits_its_turn(
+async def test_a_second_client_backs_off_until_the_bridge_accepts_it(
     tmp_path: Path, require: Callable[[str], str]
 ) -> None:
-    """ser2net accepts, says "Port already in use" and hangs up: no frame comes, so the second client backs off."""
+    """ser2net accepts, sends "Port already in use" and closes the connection. Without a frame, the backoff grows."""
     async with bridged(require("ser2net"), tmp_path, max_connections="1") as bridge:
         first = bridge.client()
         await first.open()
-        await good(first, 3)
+        await good_readings(first, 3)
         async with bridge.client(connect_timeout=0.1) as second:
             assert not (await anext(second.poll(0.01))).ok
             assert second.stats.frames == 0
-            await good(first, 3)
+            await good_readings(first, 3)
             assert first.stats.links == 1
             await first.aclose()
-            await good(second, 3)
+            await good_readings(second, 3)
 
 
-async def test_clients_that_kick_each_other_out_get_nothing_wrong(
+async def test_clients_that_disconnect_each_other_get_readings_with_a_right_age(
     tmp_path: Path, require: Callable[[str], str]
 ) -> None:
     options = {"kickolduser": "true", "max_connections": "1"}
     async with bridged(require("ser2net"), tmp_path, **options) as bridge, bridge.client() as first:
-        await good(first, 1)
+        await good_readings(first, 1)
         async with bridge.client() as second:
-            await asyncio.gather(good(first, 2), good(second, 2))
+            await asyncio.gather(good_readings(first, 2), good_readings(second, 2))
             assert first.stats.links > 1
-        readings = await good(first, 5)
+        readings = await good_readings(first, 5)
     assert all(0 <= reading.age < 10 for reading in readings if reading.ok)
 
 
-async def test_two_clients_on_one_bridge(tmp_path: Path, require: Callable[[str], str]) -> None:
-    """Both see every reply. Readings are the same controller's all the same; a switched load is verified."""
+async def test_two_clients_on_one_bridge_read_and_switch(tmp_path: Path, require: Callable[[str], str]) -> None:
+    """Each client receives the replies to both. All readings are of the same controller, and a switch is verified."""
     async with (
         bridged(require("ser2net"), tmp_path, max_connections="2") as bridge,
         bridge.client() as first,
         bridge.client() as second,
     ):
-        await asyncio.gather(good(first, 20), good(second, 20))
+        await asyncio.gather(good_readings(first, 20), good_readings(second, 20))
         await second.aclose()
-        await good(first, 3)
+        await good_readings(first, 3)
         for on in (False, True):
             await first.set_load(on)
             assert (await first.read_realtime()).load_on is on

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
@@ -48,16 +49,18 @@ def run(loop: Any, main: Coroutine[Any, Any, T]) -> T:
 class Bridge:
     """A bridge of which each connection answers every request."""
 
-    def __init__(self, host: str = "127.0.0.1") -> None:
+    def __init__(self, host: str = "127.0.0.1", *, tls: ssl.SSLContext | None = None) -> None:
         self._host = host
+        self._tls = tls
         self.port = 0
         self.url = ""
         self.connections = 0
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.get_running_loop().create_server(self._accept, self._host, 0)
+        self._server = await asyncio.get_running_loop().create_server(self._accept, self._host, 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
-        self.url = f"tcp://[{self._host}]:{self.port}" if ":" in self._host else f"tcp://{self._host}:{self.port}"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        self.url = f"{'tls' if self._tls else 'tcp'}://{host}:{self.port}"
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:

@@ -23,6 +23,8 @@ from tests.promise.bridges import (
     serial_port,
     until,
 )
+from tests.promise.logging_controller import LoggingController
+from tests.promise.virtual_time import virtual_time
 from tracer_async import ConnectionState, LinkClosedError, TracerClient
 
 loops = pytest.mark.parametrize("loop", LOOPS)
@@ -243,3 +245,20 @@ def test_a_request_ends_at_once_when_its_client_is_closed_in_its_first_turns(loo
                 await ended(reading)
 
     run(loop, main())
+
+
+# Iterations.
+
+
+@virtual_time
+async def test_a_poll_ends_at_once_when_its_client_is_closed_between_two_ticks() -> None:
+    tracer = TracerClient(LoggingController().connect)
+    await tracer.open()
+    poll = tracer.poll(3600.0)
+    assert (await anext(poll)).ok
+    waiting = asyncio.create_task(anext(poll, None))
+    await asyncio.sleep(1.0)
+    closed_at = asyncio.get_running_loop().time()
+    await tracer.aclose()
+    assert await waiting is None
+    assert asyncio.get_running_loop().time() < closed_at + 1.0

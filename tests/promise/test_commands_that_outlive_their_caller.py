@@ -224,6 +224,34 @@ async def test_without_undelivered_bytes_it_is_an_orderly_close_and_a_fresh_port
             await calling
 
 
+@pytest.mark.parametrize(("call", "code"), CALLS)
+@pytest.mark.parametrize("outcome", ["cancelled", "failed"])
+async def test_a_link_whose_kernel_still_holds_a_command_is_given_up_when_nobody_waits_for_the_command(
+    bridge: Bridge, call: Any, code: int, outcome: str
+) -> None:
+    """Nothing else ends the link: 1,000 timeouts would have to come."""
+    async with client(bridge.url, dead_after=1000) as tracer:
+        await bridge.accept()
+        await begin(bridge, tracer)
+        await fill(tracer)
+        given_up = bridge.sock
+        requests = tracer.stats.requests
+        calling = asyncio.create_task(call(tracer))
+        while tracer.stats.requests == requests:
+            await asyncio.sleep(0)
+        if outcome == "cancelled":
+            calling.cancel()
+        with suppress(asyncio.CancelledError, LoadError, ResponseTimeoutError):
+            await calling
+            pytest.fail("it was not answered")
+        async with asyncio.timeout(10):
+            await bridge.accept()  # the bridge has read nothing yet
+        bridge.sock = given_up
+        assert await bridge.end() == "reset"
+        assert bridge.received
+        assert not bridge.received_command(code)
+
+
 async def test_readings_alone_are_no_reason_for_a_reset(bridge: Bridge) -> None:
     async with client(bridge.url, dead_after=1000) as tracer:
         await bridge.accept()

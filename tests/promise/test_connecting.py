@@ -17,7 +17,7 @@ import pytest
 from tests.promise.bridges import BACKENDS, LOOPS, SECONDS, VOLTAGE, Bridge, Names, black_hole, run, serial_port, until
 from tests.promise.logging_controller import LoggingController
 from tests.promise.virtual_time import VirtualTimeLoop
-from tracer_async import Fleet, TracerClient, TracerError
+from tracer_async import Fleet, LinkError, TracerClient, TracerError
 
 loops = pytest.mark.parametrize("loop", LOOPS)
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
@@ -326,3 +326,11 @@ def test_a_connection_is_kept_although_its_factory_returns_nothing_of_use(return
             assert (await tracer.read_realtime()).battery_voltage == 12.3
 
     run(VirtualTimeLoop, main())
+
+
+async def test_the_error_for_a_factory_that_does_not_call_the_protocol_factory_says_so() -> None:
+    async def bring(protocol: Callable[[], Any]) -> Any:
+        return None, None
+
+    with pytest.raises(LinkError, match="protocol factory"):
+        await TracerClient(bring).open()

@@ -206,6 +206,36 @@ async def test_each_link_shows_anew_whether_it_echoes() -> None:
     assert controller.load_on
 
 
+@pytest.mark.parametrize("on", [True, False])
+@virtual_time
+async def test_a_line_that_begins_to_echo_confirms_nothing_if_its_controller_answers_with_another_id(on: bool) -> None:
+    """The first reading came without an echo. Then the controller hears nothing any more."""
+    controller = LoggingController()
+    async with TracerClient(controller.connect) as tracer:
+        await tracer.set_load(not on)
+        await asyncio.sleep(2 * DUPLICATE_WINDOW)
+        controller.present = False
+        controller.echo_delays = (0.001,)
+        with pytest.raises(LoadUnknownError):
+            await tracer.set_load(on)
+    assert controller.load_on is not on
+
+
+@virtual_time
+async def test_a_line_whose_first_echo_is_lost_confirms_nothing_if_its_controller_answers_with_another_id() -> None:
+    controller = LoggingController()
+    controller.plan(READ, *[Plan((0.03,))] * 100)
+    controller.plan(SWITCH, *[LOST] * 100)
+    async with TracerClient(controller.connect) as tracer:
+        await tracer.read()
+        controller.echo_delays = (0.001,)
+        with pytest.raises(LoadError):
+            await tracer.set_load(True)
+        assert tracer.stats.echoes == len(controller.requests) - 1
+    assert controller.sent(SWITCH)
+    assert not controller.load_on
+
+
 @pytest.mark.parametrize("copies_id", [False, True], ids=["ID 0", "ID copied"])
 @pytest.mark.parametrize("reply_delay", [0.002, 0.04, 0.9])
 @virtual_time

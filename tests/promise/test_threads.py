@@ -107,6 +107,7 @@ ASYNC_CALLS: dict[str, Callable[[TracerClient], Awaitable[Any]]] = {
     "open": lambda tracer: tracer.open(),
     "async with": enter,
     "aclose": lambda tracer: tracer.aclose(),
+    "wait_closed": lambda tracer: tracer.wait_closed(),
 }
 
 CALLS: dict[str, Callable[[TracerClient], Any]] = {
@@ -201,6 +202,44 @@ def test_a_fleets_client_raises_in_another_thread_and_sends_nothing() -> None:
                 assert line.controller.count(READ) == len(line.controller.requests) == 1
 
         asyncio.run(main())
+
+
+FLEET_CALLS: dict[str, Callable[[Fleet, str], Awaitable[Any]]] = {
+    "add": lambda fleet, url: asyncio.sleep(0, fleet.add(url, interval=0.05, name="second")),
+    "iterate": lambda fleet, _: anext(fleet),
+    "remove": lambda fleet, _: fleet.remove("first"),
+    "aclose": lambda fleet, _: fleet.aclose(),
+}
+
+
+@pytest.mark.parametrize("call", FLEET_CALLS.values(), ids=FLEET_CALLS)
+def test_a_fleet_raises_in_another_thread_and_goes_on_in_its_own(
+    call: Callable[[Fleet, str], Awaitable[Any]],
+) -> None:
+    """A controller that the other loop added would share the timers of the first, and die with the other loop."""
+    with line_of("tcp") as line, line_of("tcp") as other_line:
+
+        def use_elsewhere(fleet: Fleet) -> None:
+            async def main() -> None:
+                async with asyncio.timeout(5):
+                    await call(fleet, other_line.url)
+
+            with pytest.raises(RuntimeError, match="another event loop or thread"):
+                asyncio.run(main())
+
+        async def main() -> None:
+            async with asyncio.timeout(10), Fleet() as fleet:
+                fleet.add(line.url, interval=0.05, name="first")
+                await anext(fleet)
+                await asyncio.to_thread(use_elsewhere, fleet)
+                for _ in range(4):
+                    name, reading = await anext(fleet)
+                    assert name == "first"
+                    assert reading.ok
+                assert len(fleet) == 1
+
+        asyncio.run(main())
+        assert not other_line.controller.connections
 
 
 def test_other_threads_reach_a_client_through_its_own_loop() -> None:

@@ -135,11 +135,19 @@ class Driver:
         posted.waiters -= 1
         if not posted.waiters:
             self.outstanding.remove(posted)
+            events = self.session.cancel(posted.request, self.now)
+            if posted.request.internal:
+                # It goes on as the session's own: the reading before a command that waits.
+                assert any(other.switch or other.command.code != A0 for other in self.outstanding)
+                del self.by_request[posted.request]
+                if self.flight_of is posted:
+                    self.flight_of = None
+                return
             if self.flight_of is posted:
                 self._abandon()
             if self.transaction is posted:
                 self.transaction = None
-            self.session.cancel(posted.request, self.now)
+            self._judge(events)
 
     def cancel_oldest(self) -> None:
         if self.outstanding:

@@ -304,15 +304,15 @@ def test_a_fence_longer_than_the_late_reply_window_extends_it() -> None:
     assert receive(exchange, A0, 20.9) is Match.LATE
 
 
-def test_the_last_64_requests_without_a_reply_are_remembered() -> None:
-    """And no more: a line that never answers does not fill the memory."""
+def test_of_many_requests_without_a_reply_the_oldest_decides() -> None:
+    """A line that never answers does not fill the memory, and no claim becomes younger for it."""
     exchange = Exchange(0.0)
     for number in range(1000):
         start(exchange, A0, number / 1000)
         exchange.abandon(number / 1000)
     start(exchange, A0, 2.0)
     assert receive(exchange, A0, 2.1) is Match.ANSWER
-    assert exchange.since == (1000 - 64) / 1000
+    assert exchange.since == 0.0
 
 
 def test_unanswered_requests_cross_connections() -> None:
@@ -500,13 +500,24 @@ def test_on_a_line_that_echoes_a_reply_like_its_request_is_ambiguous() -> None:
     assert exchange.ambiguous
 
 
-def test_on_a_line_that_has_shown_no_echo_a_reply_like_its_request_is_an_answer() -> None:
+def test_a_reply_like_its_request_is_an_answer_if_the_line_has_shown_no_echo_and_the_controller_copies_the_id() -> None:
     """A healthy line has no disadvantage."""
     exchange = Exchange(FENCE)
     start(exchange, A0, 1.0)
-    assert receive(exchange, A0, 1.1) is Match.ANSWER
+    assert exchange.receive(Frame(0x16, A0, bytes(24)), 1.1, 1.1) is Match.ANSWER
     start(exchange, AA, 2.0)
     assert echo(exchange, AA, 2.1) is Match.ANSWER
+    assert not exchange.ambiguous
+
+
+def test_a_frame_like_its_request_is_an_echo_if_the_controller_answers_with_another_id() -> None:
+    """The line has begun to echo, or its first echo was lost."""
+    exchange = Exchange(FENCE)
+    start(exchange, A0, 1.0)
+    assert exchange.receive(Frame(0x00, A0, bytes(24)), 1.1, 1.1) is Match.ANSWER
+    start(exchange, AA, 2.0)
+    assert echo(exchange, AA, 2.1) is Match.ECHO
+    assert receive(exchange, AA, 2.2) is Match.ANSWER
     assert not exchange.ambiguous
 
 

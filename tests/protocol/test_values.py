@@ -1,3 +1,7 @@
+import json
+import pydoc
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,6 +69,46 @@ def test_real_time_data_comes_back_to_the_byte(raw: bytes) -> None:
     assert RealtimeData.from_bytes(raw).to_bytes() == raw
 
 
+@given(realtime_bytes)
+def test_a_dictionary_of_real_time_data_is_json_with_every_field_and_power(raw: bytes) -> None:
+    data = RealtimeData.from_bytes(raw)
+    values = json.loads(json.dumps(data.to_dict()))
+    assert list(values) == [*RealtimeData._fields, "charge_power", "load_power"]
+    assert {name: values[name] for name in RealtimeData._fields[:-1]} == {
+        name: getattr(data, name) for name in RealtimeData._fields[:-1]
+    }
+    assert bytes.fromhex(values["reserved"]) == data.reserved
+    for name in ("charge_power", "load_power"):
+        assert values[name] == pytest.approx(getattr(data, name), abs=0.00501)
+        assert values[name] == round(values[name], 2)
+
+
+def test_numbers_of_a_dictionary_are_rounded_to_what_the_controller_resolves() -> None:
+    data = RealtimeData.from_bytes(CAPTURE)._replace(battery_voltage=12.7899, charge_current=7.37, load_on=1)  # type: ignore[arg-type]
+    values = data.to_dict()
+    assert (values["battery_voltage"], values["charge_power"]) == (12.79, 94.26)
+    assert values["load_on"] is True
+
+
+def test_a_dictionary_holds_no_value_that_the_protocol_does_not_have() -> None:
+    with pytest.raises(ValueError, match="battery_voltage"):
+        RealtimeData.from_bytes(CAPTURE)._replace(battery_voltage=float("nan")).to_dict()
+
+
+def test_help_shows_the_unit_of_every_number() -> None:
+    text = pydoc.plain(pydoc.render_doc(RealtimeData))
+    table = dict(re.findall(r"^[ |]*``(\w+)`` {2,}(\S.*)", text, re.MULTILINE))
+    for name in (*RealtimeData._fields, "charge_power", "load_power"):
+        words = table[name]
+        if name.endswith("voltage") and name != "battery_over_voltage":
+            assert words.startswith("V"), name
+        elif name.endswith("current"):
+            assert words.startswith("A "), name
+        elif name.endswith("power"):
+            assert words.startswith("W "), name
+    assert table["battery_temperature"].startswith("degrees Celsius")
+
+
 @pytest.mark.parametrize(
     ("raw", "temperature", "volts"),
     [(bytes(24), -30, 0.0), (bytes(1 if at in FLAGS else 0xFF for at in range(24)), 225, 655.35)],
@@ -108,6 +152,11 @@ def test_a_value_that_does_not_fit_is_named(field: str, value: object) -> None:
 def test_load_state_comes_back(state: LoadState) -> None:
     assert LoadState.from_bytes(state.to_bytes()) is state
     assert bool(state) is (state is LoadState.ON)
+
+
+def test_a_load_state_prints_as_its_word() -> None:
+    assert (str(LoadState.ON), f"{LoadState.OFF}", f"{LoadState.ON:>4}") == ("on", "off", "  on")
+    assert json.dumps([LoadState.ON, LoadState.OFF]) == "[1, 0]"
 
 
 def test_a_longer_load_reply_is_read_by_its_first_byte() -> None:

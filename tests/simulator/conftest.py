@@ -1,4 +1,4 @@
-"""What the simulator's tests share."""
+"""Fixtures for the tests of the simulator."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 
 class SteppedClock:
-    """A clock that stands still until it is told to go on."""
+    """A clock that changes only through `advance`."""
 
     def __init__(self) -> None:
         self.now = 1000.0

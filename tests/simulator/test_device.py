@@ -1,4 +1,4 @@
-"""The simulated controller answers as the document says, and its readings are such as an owner would believe."""
+"""The simulated controller answers as the protocol document says, and its readings are plausible."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def with_mode(mode_1: LoadMode, mode_2: LoadMode = LoadMode.OFF) -> Frame:
 
 @pytest.mark.parametrize("controller_id", [0x16, 0x01, 0x00, 0xFF])
 @pytest.mark.parametrize("data", [b"", b"\x03", bytes(200)])
-def test_a_read_is_answered_whatever_its_id_and_data(controller_id: int, data: bytes) -> None:
+def test_a_read_is_answered_for_any_controller_id_and_data(controller_id: int, data: bytes) -> None:
     answer = reply_data(SimulatedTracer(), Frame(controller_id, CommandCode.READ_REALTIME, data))
     assert RealtimeData.from_bytes(answer).to_bytes() == answer
 
 
-def test_the_load_is_switched_and_its_state_returned(clock: Any) -> None:
+def test_command_aa_switches_the_load_and_returns_its_state(clock: Any) -> None:
     tracer = SimulatedTracer(clock=clock)
     assert tracer.realtime().load_on
     assert reply_data(tracer, OFF) == b"\x00"
@@ -62,7 +62,7 @@ def test_the_load_is_switched_and_its_state_returned(clock: Any) -> None:
     assert tracer.realtime().load_current > 0.0
 
 
-def test_written_settings_are_kept_and_acknowledged_without_data(clock: Any) -> None:
+def test_command_ad_stores_the_settings_and_is_answered_without_data(clock: Any) -> None:
     tracer = SimulatedTracer(clock=clock)
     written = ControlSettings(
         battery_type=2,  # type: ignore[arg-type]
@@ -87,7 +87,7 @@ def test_written_settings_are_kept_and_acknowledged_without_data(clock: Any) -> 
         Frame(0x16, 0xA1, b""),
     ],
 )
-def test_what_the_protocol_does_not_have_gets_no_reply_and_changes_nothing(clock: Any, request_: Frame) -> None:
+def test_an_invalid_request_gets_no_reply_and_changes_nothing(clock: Any, request_: Frame) -> None:
     tracer = SimulatedTracer(clock=clock)
     before = tracer.answer(READ), tracer.settings
     assert tracer.answer(request_) is None
@@ -96,12 +96,12 @@ def test_what_the_protocol_does_not_have_gets_no_reply_and_changes_nothing(clock
 
 
 @pytest.mark.parametrize(("mode", "is_on"), [(LoadMode.TEST, True), (LoadMode.OFF, False)])
-def test_only_the_manual_mode_follows_the_hand(clock: Any, mode: LoadMode, is_on: bool) -> None:
+def test_command_aa_switches_the_load_only_in_the_manual_mode(clock: Any, mode: LoadMode, is_on: bool) -> None:
     tracer = SimulatedTracer(clock=clock)
     tracer.answer(with_mode(mode))
     assert tracer.load_on is is_on
     assert reply_data(tracer, OFF if is_on else ON) == bytes([is_on])
-    # Back in the manual mode the load stays as it was.
+    # A change to the manual mode does not switch the load.
     tracer.answer(with_mode(LoadMode.MANUAL))
     assert tracer.load_on is is_on
 
@@ -115,7 +115,7 @@ def test_only_the_manual_mode_follows_the_hand(clock: Any, mode: LoadMode, is_on
     ],
 )
 @pytest.mark.parametrize("start_hour", [10.5, 20.5])
-def test_a_load_can_follow_the_night(
+def test_the_night_modes_switch_the_load_at_the_right_hours(
     clock: Any, mode_1: LoadMode, mode_2: LoadMode, hours_on: Any, start_hour: float
 ) -> None:
     tracer = SimulatedTracer(clock=clock, start_hour=start_hour, installation=CLEAR_SKY)
@@ -126,7 +126,7 @@ def test_a_load_can_follow_the_night(
         clock.advance(hours=1)
 
 
-def test_dusk_can_be_made_at_noon(clock: Any) -> None:
+def test_an_irradiance_of_0_starts_the_night(clock: Any) -> None:
     tracer = SimulatedTracer(clock=clock, start_hour=12.0)
     tracer.answer(with_mode(LoadMode.hours(1)))
     seen = [tracer.load_on]
@@ -142,7 +142,7 @@ def test_dusk_can_be_made_at_noon(clock: Any) -> None:
 # Protections
 
 
-def test_an_empty_battery_cuts_the_load_until_it_has_recovered(clock: Any) -> None:
+def test_over_discharge_switches_the_load_off_until_the_reconnect_voltage(clock: Any) -> None:
     tracer = SimulatedTracer(clock=clock, start_hour=22.0)
     tracer.state_of_charge = 0.0
     reading = tracer.realtime()
@@ -150,14 +150,25 @@ def test_an_empty_battery_cuts_the_load_until_it_has_recovered(clock: Any) -> No
     assert not reading.load_on
     assert reading.battery_voltage < reading.over_discharge_voltage
     assert reply_data(tracer, ON) == b"\x00"
-    tracer.state_of_charge = 0.4  # over the limit, but not by enough to come back
+    tracer.state_of_charge = 0.4  # above the over-discharge voltage, but below the reconnect voltage
     assert tracer.realtime().over_discharge
     tracer.state_of_charge = 1.0
     assert not tracer.realtime().over_discharge
     assert tracer.load_on
 
 
-def test_a_battery_discharges_down_to_the_cut_and_the_sun_brings_the_load_back(clock: Any) -> None:
+def test_a_load_that_a_weak_battery_cannot_supply_is_off_in_every_reading(clock: Any) -> None:
+    weak = Installation(battery_capacity=5.0, panel_watts=32.0, rated_current=15.0, load_watts=154.0)
+    tracer = SimulatedTracer(clock=clock, installation=weak)
+    tracer.state_of_charge = 0.0
+    for _ in range(60):
+        reading = tracer.realtime()
+        assert reading.over_discharge or reading.battery_voltage >= reading.over_discharge_voltage
+        assert not reading.load_on
+        clock.advance(seconds=1)
+
+
+def test_a_discharged_battery_disconnects_the_load_until_the_sun_has_charged_it(clock: Any) -> None:
     tracer = SimulatedTracer(
         clock=clock, start_hour=20.0, state_of_charge=0.3, installation=Installation(load_watts=60.0)
     )
@@ -175,7 +186,7 @@ def test_a_battery_discharges_down_to_the_cut_and_the_sun_brings_the_load_back(c
     assert not tracer.realtime().over_discharge
 
 
-def test_a_load_switched_off_under_protection_stays_off(clock: Any) -> None:
+def test_a_load_switched_off_during_a_protection_stays_off_afterwards(clock: Any) -> None:
     tracer = SimulatedTracer(clock=clock)
     tracer.short_circuit = True
     assert reply_data(tracer, OFF) == b"\x00"
@@ -185,7 +196,7 @@ def test_a_load_switched_off_under_protection_stays_off(clock: Any) -> None:
     assert reply_data(tracer, ON) == b"\x01"
 
 
-def test_a_short_circuit_opens_the_switch(clock: Any) -> None:
+def test_a_short_circuit_switches_the_load_off(clock: Any) -> None:
     tracer = SimulatedTracer(clock=clock)
     tracer.short_circuit = True
     reading = tracer.realtime()
@@ -195,7 +206,7 @@ def test_a_short_circuit_opens_the_switch(clock: Any) -> None:
     assert tracer.realtime().load_on
 
 
-def test_an_overload_opens_the_switch(clock: Any) -> None:
+def test_an_overload_switches_the_load_off(clock: Any) -> None:
     tracer = SimulatedTracer(clock=clock)
     assert tracer.load_watts == tracer.installation.load_watts
     tracer.load_watts = 400.0
@@ -205,7 +216,7 @@ def test_an_overload_opens_the_switch(clock: Any) -> None:
     assert tracer.load_on
 
 
-def test_an_over_voltage_stops_the_charging(clock: Any) -> None:
+def test_over_voltage_stops_the_charging(clock: Any) -> None:
     tracer = SimulatedTracer(clock=clock)
     tracer.battery_voltage = 16.5
     reading = tracer.realtime()
@@ -219,7 +230,7 @@ def test_an_over_voltage_stops_the_charging(clock: Any) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_newcomer_sees_a_battery_being_charged(clock: Any, seed: int) -> None:
+def test_the_default_simulation_charges_the_battery_for_two_hours(clock: Any, seed: int) -> None:
     tracer = SimulatedTracer(clock=clock, seed=seed)
     seen = set()
     for _ in range(2 * 60):
@@ -231,7 +242,7 @@ def test_a_newcomer_sees_a_battery_being_charged(clock: Any, seed: int) -> None:
     assert len(seen) > 110
 
 
-def test_numbers_move_each_second(clock: Any) -> None:
+def test_the_charge_current_changes_every_second(clock: Any) -> None:
     tracer = SimulatedTracer(clock=clock)
     currents = []
     for _ in range(60):
@@ -240,7 +251,7 @@ def test_numbers_move_each_second(clock: Any) -> None:
     assert sum(left != right for left, right in pairwise(currents)) > 45
 
 
-def test_a_sunny_day_goes_through_the_three_stages(clock: Any) -> None:
+def test_a_clear_day_has_all_three_charging_stages(clock: Any) -> None:
     tracer = SimulatedTracer(clock=clock, start_hour=7.0, installation=CLEAR_SKY)
     stages = [tracer.stage]
     while tracer.hour < 17.0:
@@ -252,13 +263,13 @@ def test_a_sunny_day_goes_through_the_three_stages(clock: Any) -> None:
     assert stages == [Stage.BULK, Stage.ABSORPTION, Stage.FLOAT]
 
 
-def test_a_full_battery_meets_its_voltage_at_once(clock: Any) -> None:
+def test_a_full_battery_starts_at_the_battery_full_voltage(clock: Any) -> None:
     tracer = SimulatedTracer(clock=clock, start_hour=12.0, state_of_charge=1.0)
     assert tracer.stage is Stage.ABSORPTION
     assert tracer.realtime().battery_voltage == pytest.approx(tracer.realtime().battery_full_voltage, abs=0.05)
 
 
-def check_sanity(tracer: SimulatedTracer, *, nominal_pv: float) -> None:
+def check_plausible(tracer: SimulatedTracer, *, nominal_pv: float) -> None:
     reading = tracer.realtime()
     assert RealtimeData.from_bytes(reading.to_bytes()).to_bytes() == reading.to_bytes()
     assert 10.4 <= reading.battery_voltage <= 14.75
@@ -300,7 +311,7 @@ def check_sanity(tracer: SimulatedTracer, *, nominal_pv: float) -> None:
     load_watts=st.floats(5.0, 60.0),
     pauses=st.lists(st.floats(0.1, 14_400.0), min_size=5, max_size=20),
 )
-def test_a_week_of_readings_is_sane(
+def test_a_week_of_readings_is_plausible(
     seed: int,
     start: float,
     charge: float,
@@ -319,7 +330,7 @@ def test_a_week_of_readings_is_sane(
     )
     while clock.now < 7 * 86_400:
         for pause in pauses:
-            check_sanity(tracer, nominal_pv=nominal_pv)
+            check_plausible(tracer, nominal_pv=nominal_pv)
             clock.now += pause
         clock.now += 10_000.0
 
@@ -333,7 +344,7 @@ def test_a_week_of_readings_is_sane(
     charges=st.lists(st.floats(0.0, 1.0), min_size=1, max_size=4),
     pause=st.sampled_from([1.0, 60.0, 3600.0, 86_400.0]),
 )
-def test_no_installation_gives_impossible_numbers(
+def test_readings_are_plausible_for_any_installation(
     capacity: float, panel_watts: float, rated_current: float, load_watts: float, charges: list[float], pause: float
 ) -> None:
     clock = Clock()
@@ -367,18 +378,18 @@ def test_the_same_seed_and_clock_give_the_same_bytes(clock: Any) -> None:
 
 @settings(max_examples=10, deadline=None)
 @given(cuts=st.lists(st.floats(0.0, 890.0), max_size=40))
-def test_how_often_it_is_asked_changes_nothing(cuts: list[float]) -> None:
+def test_the_frequency_of_requests_does_not_change_the_result(cuts: list[float]) -> None:
     clock_1, clock_2 = Clock(), Clock()
-    seldom, often = SimulatedTracer(clock=clock_1), SimulatedTracer(clock=clock_2)
+    rarely_asked, often_asked = SimulatedTracer(clock=clock_1), SimulatedTracer(clock=clock_2)
     for cut in sorted(cuts):
         clock_2.now = cut
-        often.realtime()
+        often_asked.realtime()
     clock_1.now = clock_2.now = 895.0
-    assert seldom.answer(READ) == often.answer(READ)
+    assert rarely_asked.answer(READ) == often_asked.answer(READ)
 
 
 @pytest.mark.parametrize("seconds", [900, 901, 86_400, 2 * 86_400, 2 * 86_400 + 1, 100 * 365 * 86_400 + 5])
-def test_no_idle_time_costs_more_than_900_steps(clock: Any, monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
+def test_any_idle_time_takes_at_most_900_steps(clock: Any, monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
     steps: list[int] = []
     step = Plant.step
 
@@ -389,12 +400,12 @@ def test_no_idle_time_costs_more_than_900_steps(clock: Any, monkeypatch: pytest.
     monkeypatch.setattr(Plant, "step", counted)
     tracer = SimulatedTracer(clock=clock, start_hour=22.0)
     clock.advance(seconds=seconds)
-    check_sanity(tracer, nominal_pv=34.0)
+    check_plausible(tracer, nominal_pv=34.0)
     assert len(steps) <= 900
     assert tracer.hour == pytest.approx((22.0 + seconds / 3600.0) % 24.0)
 
 
-def test_coarse_steps_come_to_nearly_the_same(clock: Any) -> None:
+def test_long_steps_give_nearly_the_same_state_of_charge(clock: Any) -> None:
     fine, coarse = (SimulatedTracer(clock=clock, start_hour=6.0) for _ in range(2))
     for _ in range(13 * 6):
         clock.advance(seconds=600)
@@ -402,7 +413,7 @@ def test_coarse_steps_come_to_nearly_the_same(clock: Any) -> None:
     assert coarse.state_of_charge == pytest.approx(fine.state_of_charge, abs=0.01)
 
 
-def test_time_can_run_fast_stand_still_and_not_back(clock: Any) -> None:
+def test_time_can_be_scaled_and_stopped_and_never_runs_backwards(clock: Any) -> None:
     fast = SimulatedTracer(clock=clock, time_scale=3600.0)
     still = SimulatedTracer(clock=clock, time_scale=0.0)
     clock.advance(seconds=3)
@@ -418,7 +429,7 @@ def test_time_can_run_fast_stand_still_and_not_back(clock: Any) -> None:
 @pytest.mark.parametrize(
     "wrong", [{"time_scale": -1.0}, {"time_scale": float("nan")}, {"start_hour": 24.0}, {"state_of_charge": 1.1}]
 )
-def test_a_value_out_of_range_is_named(wrong: dict[str, Any]) -> None:
+def test_a_value_out_of_range_raises_value_error_with_its_name(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         SimulatedTracer(**wrong)
 
@@ -426,18 +437,18 @@ def test_a_value_out_of_range_is_named(wrong: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "wrong", [{"panel_watts": -1.0}, {"cloudiness": 2.0}, {"battery_capacity": 0.0}, {"panel_voltage": float("nan")}]
 )
-def test_an_installation_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
+def test_an_installation_value_out_of_range_raises_value_error(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Installation(**wrong)
 
 
-def test_the_sun_rises_before_it_sets() -> None:
+def test_sunset_must_be_after_sunrise() -> None:
     with pytest.raises(ValueError, match="rise"):
         Installation(sunrise=20.0, sunset=6.0)
 
 
 @pytest.mark.parametrize("name", ["irradiance", "battery_voltage", "load_watts", "state_of_charge"])
-def test_a_wrong_assignment_changes_nothing(clock: Any, name: str) -> None:
+def test_an_invalid_assignment_changes_nothing(clock: Any, name: str) -> None:
     tracer = SimulatedTracer(clock=clock)
     before = tracer.realtime()
     with pytest.raises(ValueError, match=name):

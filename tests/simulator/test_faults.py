@@ -1,4 +1,4 @@
-"""Faults are what was asked for, as often as asked for, the same for a seed; what is damaged is never a frame."""
+"""Faults have the given effect and probability and are reproducible. A damaged frame never decodes as a good one."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.simulator.test_inprocess import Recorder, turn
-from tests.simulator.test_servers import Terminal, close, connect, pytestmark
+from tests.simulator.recorder import Recorder, turn
+from tests.simulator.wires import Terminal, close, connect, needs_posix
 from tracer_async import Frame, FrameDecoder, LoadState, RealtimeData, TracerClient, TracerError
 from tracer_async.simulator import (
     FAULT_KINDS,
@@ -31,10 +31,10 @@ from tracer_async.simulator import (
     serve_unix,
 )
 from tracer_async.simulator._faulty_port import FaultyPort
-from tracer_async.simulator._port import Ending, Lose, Step, Wait
+from tracer_async.simulator._port import Discard, Ending, Step, Wait
 from tracer_async.simulator.faults import parse_fault
 
-__all__ = ["pytestmark"]
+pytestmark = needs_posix
 
 READ = Frame(0x16, 0xA0, b"")
 ON = Frame(0x16, 0xAA, b"\x01")
@@ -42,11 +42,11 @@ OFF = Frame(0x16, 0xAA, b"\x00")
 WRITE = Frame(0x16, 0xAD, bytes((0, 0, 3, 1, 10, 17, 18)))
 UNKNOWN = Frame(0x16, 0xA1, b"")
 
-# What befalls a reply and leaves the connection as it is.
+# Faults that change a reply and keep the connection open.
 ON_REPLY = ("late=1s", "stall=2s", "double", "flip", "cut", "tear", "stray", "id", "foreign", "drip=5ms", "flood=1KiB")
 
 
-def standing_still() -> SimulatedTracer:
+def stopped_tracer() -> SimulatedTracer:
     return SimulatedTracer(clock=lambda: 0.0)
 
 
@@ -55,12 +55,12 @@ def always(*specs: str, seed: int = 0) -> Faults:
 
 
 def steps(faults: Faults, *requests: Frame, tracer: SimulatedTracer | None = None) -> list[Step]:
-    port = FaultyPort(tracer or standing_still(), faults)
+    port = FaultyPort(tracer or stopped_tracer(), faults)
     return [*port.greet(), *port.feed(b"".join(request.encode() for request in requests))]
 
 
-def sent(taken: Iterable[Step]) -> bytes:
-    return b"".join(step for step in taken if isinstance(step, bytes))
+def sent(executed: Iterable[Step]) -> bytes:
+    return b"".join(step for step in executed if isinstance(step, bytes))
 
 
 def frames(raw: bytes) -> list[Frame]:
@@ -68,7 +68,7 @@ def frames(raw: bytes) -> list[Frame]:
     return [event for event in decoder.feed(raw) + decoder.flush() if isinstance(event, Frame)]
 
 
-# What is written
+# The text of a fault
 
 
 @pytest.mark.parametrize(
@@ -94,56 +94,56 @@ def frames(raw: bytes) -> list[Frame]:
         ("half-open@0%", Fault("half-open", 0.0)),
     ],
 )
-def test_a_fault_is_what_was_written(spec: str, fault: Fault) -> None:
+def test_parse_fault_returns_kind_probability_and_value(spec: str, fault: Fault) -> None:
     assert parse_fault(spec) == fault
 
 
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
-        ("", "names no fault such as late=2.5s@5%; the kinds are drop, late, "),
-        ("lat=1s", "'lat=1s' names no fault such as late=2.5s@5%; the kinds are drop, late, "),
-        ("a@b@c", "names no fault"),
-        ("late=2.5", "late takes a time in ms or s, up to an hour; right are late=2.5s and late=2.5s@5%"),
+        ("", "is not a valid fault, such as late=2.5s@5%; the kinds are drop, late, "),
+        ("lat=1s", "'lat=1s' is not a valid fault, such as late=2.5s@5%; the kinds are drop, late, "),
+        ("a@b@c", "the kinds are drop, late, "),
+        ("late=2.5", "late takes a time in ms or s, up to an hour; write late=2.5s or late=2.5s@5%"),
         ("late=5%", "late takes a time"),
         ("late=", "late takes a time"),
         ("late=-1s", "late takes a time"),
         ("late=3601s", "up to an hour"),
         ("late=1e1s", "late takes a time"),
         ("late=1s@5%@6%", "late takes a time"),
-        ("flood=65MiB", "flood takes a size in B, KiB or MiB, up to 64MiB; right are flood=64KiB and flood=64KiB@1%"),
+        ("flood=65MiB", "flood takes a size in B, KiB or MiB, up to 64MiB; write flood=64KiB or flood=64KiB@1%"),
         ("flood=1s", "flood takes a size"),
-        ("drop=yes", "drop takes no value; right are drop and drop@5%"),
+        ("drop=yes", "drop takes no value; write drop or drop@5%"),
         ("drop=1", "drop takes no value"),
         ("drop=1%@2%", "drop takes no value"),
-        ("drop=101%", "a probability is 0% to 100%, or 0 to 1; right is drop@5%"),
+        ("drop=101%", "a probability is 0% to 100%, or 0 to 1; write drop@5%"),
         ("drop@1.1", "a probability is"),
         ("drop@", "a probability is"),
         ("drop@nan", "a probability is"),
-        ("late@x", "a probability is 0% to 100%, or 0 to 1; right is late=2.5s@5%"),
+        ("late@x", "a probability is 0% to 100%, or 0 to 1; write late=2.5s@5%"),
         ("banner@x", "a probability is"),
     ],
 )
-def test_what_is_no_fault_is_refused_with_a_right_one(spec: str, sentence: str) -> None:
-    with pytest.raises(ValueError, match=" no fault") as refused:
+def test_an_invalid_fault_is_refused_with_a_valid_example(spec: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=" is not a valid fault") as refused:
         Faults("drop", spec)
     assert sentence in str(refused.value)
 
 
 @given(st.text(alphabet="drop=late@banner5%. ms\n") | st.text())
-def test_any_text_is_a_fault_or_refused(spec: str) -> None:
+def test_any_text_gives_a_fault_or_value_error(spec: str) -> None:
     with suppress(ValueError):
         assert 0.0 <= parse_fault(spec).probability <= 1.0
 
 
 @pytest.mark.parametrize("kind", FAULT_KINDS.values(), ids=list(FAULT_KINDS))
-def test_every_kind_says_what_it_does_and_its_example_is_its_default(kind: Any) -> None:
+def test_every_kind_has_a_summary_and_an_example_with_its_defaults(kind: Any) -> None:
     assert kind.summary
     assert "\n" not in kind.summary
     assert parse_fault(kind.example) == parse_fault(kind.name)
 
 
-# What becomes of a request
+# The effect on requests and replies
 
 
 @settings(deadline=None)
@@ -152,9 +152,11 @@ def test_every_kind_says_what_it_does_and_its_example_is_its_default(kind: Any) 
     requests=st.lists(st.sampled_from([READ, ON, OFF, WRITE, UNKNOWN]), max_size=6),
     seed=st.integers(0, 1 << 32),
 )
-def test_good_frames_come_through_and_damaged_ones_never(kinds: set[str], requests: list[Frame], seed: int) -> None:
+def test_undamaged_replies_arrive_and_damaged_ones_never_decode(
+    kinds: set[str], requests: list[Frame], seed: int
+) -> None:
     names = {kind.partition("=")[0] for kind in kinds}
-    faults, tracer, twin = always(*kinds, seed=seed), standing_still(), standing_still()
+    faults, tracer, twin = always(*kinds, seed=seed), stopped_tracer(), stopped_tracer()
     port = FaultyPort(tracer, faults)
     stream, found = b"", []
     for request in requests:
@@ -172,17 +174,17 @@ def test_good_frames_come_through_and_damaged_ones_never(kinds: set[str], reques
         assert {(frame.command, frame.data) for frame in good} <= possible
         stream += raw
         found += good
-    assert frames(stream) == found  # damage does not reach over into the next reply
-    assert list(tracer.requests) == requests  # the controller acts on each request once
+    assert frames(stream) == found  # damage to one reply does not affect the next one
+    assert list(tracer.requests) == requests  # the controller executes each request once
     answered = len(requests) - requests.count(UNKNOWN)
-    torn = answered - requests.count(WRITE)  # its reply has no data
+    torn = answered - requests.count(WRITE)  # the reply to AD has no data that could be torn
     expected = {name: torn if name == "tear" else answered for name in names - {"stall"}}
     expected |= {"stall": len(requests)} if "stall" in names else {}
     assert faults.injected == Counter(expected)
 
 
 @given(st.sets(st.sampled_from(ON_REPLY)), st.integers(0, 1 << 32))
-def test_a_reply_that_is_no_single_frame_goes_out_as_it_is(kinds: set[str], seed: int) -> None:
+def test_a_reply_that_is_not_one_frame_is_sent_unchanged(kinds: set[str], seed: int) -> None:
     class Odd(SimulatedTracer):
         def answer(self, frame: Frame) -> bytes:
             return b"anything"
@@ -190,85 +192,85 @@ def test_a_reply_that_is_no_single_frame_goes_out_as_it_is(kinds: set[str], seed
     assert sent(steps(always(*kinds, seed=seed), READ, tracer=Odd())) == b"anything"
 
 
-def test_the_same_seed_brings_the_same_faults_however_the_connections_mingle() -> None:
+def test_the_same_seed_gives_the_same_faults_for_any_interleaving_of_connections() -> None:
     specs = [f"{kind}@30%" for kind in ON_REPLY]
     requests = [READ, OFF, READ, ON] * 10
     first = Faults(*specs, seed=7)
-    one, two = (FaultyPort(standing_still(), first) for _ in range(2))
-    mingled: tuple[list[Step], list[Step]] = ([], [])
+    one, two = (FaultyPort(stopped_tracer(), first) for _ in range(2))
+    interleaved: tuple[list[Step], list[Step]] = ([], [])
     for request in requests:
-        mingled[0].extend(one.feed(request.encode()))
-        mingled[1].extend(two.feed(request.encode()))
+        interleaved[0].extend(one.feed(request.encode()))
+        interleaved[1].extend(two.feed(request.encode()))
     again = Faults(*specs, seed=7)
-    assert steps(again, *requests) == mingled[0]
-    assert steps(again, *requests) == mingled[1] != mingled[0]
+    assert steps(again, *requests) == interleaved[0]
+    assert steps(again, *requests) == interleaved[1] != interleaved[0]
     assert again.injected == first.injected
-    assert steps(Faults(*specs, seed=8), *requests) != mingled[0]
+    assert steps(Faults(*specs, seed=8), *requests) != interleaved[0]
 
 
-def test_faults_come_as_often_as_asked_for() -> None:
+def test_faults_occur_with_the_given_probability() -> None:
     faults = Faults("drop@20%", "double@50%", "flip=2%", "cut@0%", seed=1)
-    port = FaultyPort(standing_still(), faults)
+    port = FaultyPort(stopped_tracer(), faults)
     for _ in range(4000):
         list(port.feed(READ.encode()))
     assert 650 < faults.injected["drop"] < 950
-    assert 1400 < faults.injected["double"] < 1800  # half of those that were not dropped
+    assert 1400 < faults.injected["double"] < 1800  # half of the requests that were not dropped
     assert 30 < faults.injected["flip"] < 100
     assert faults.injected["cut"] == 0
 
 
-def test_without_faults_a_request_is_answered_as_ever() -> None:
-    assert steps(Faults(), READ) == steps(Faults("flip@0%"), READ) == [standing_still().answer(READ)]
+def test_without_faults_the_reply_of_the_controller_is_sent() -> None:
+    assert steps(Faults(), READ) == steps(Faults("flip@0%"), READ) == [stopped_tracer().answer(READ)]
 
 
 @pytest.mark.parametrize("kind", ["drop", "silence=1s", "half-open"])
-def test_a_lost_request_is_not_acted_upon(kind: str) -> None:
-    tracer = standing_still()
+def test_the_controller_does_not_execute_a_lost_request(kind: str) -> None:
+    tracer = stopped_tracer()
     assert sent(steps(always(kind), OFF, READ, tracer=tracer)) == b""
     assert tracer.load_on
     assert not tracer.requests
 
 
 @pytest.mark.parametrize("kind", ["late=1s", "flip", "cut", "hangup"])
-def test_a_request_whose_reply_fails_is_acted_upon(kind: str) -> None:
-    tracer = standing_still()
+def test_the_controller_executes_a_request_whose_reply_is_damaged(kind: str) -> None:
+    tracer = stopped_tracer()
     steps(always(kind), OFF, tracer=tracer)
     assert not tracer.load_on
 
 
-def test_silence_and_endings_take_what_came_with_the_request() -> None:
-    assert steps(always("silence=3s"), READ, READ) == [Lose(3.0)]
+def test_silence_half_open_and_hangup_discard_requests_received_together() -> None:
+    assert steps(always("silence=3s"), READ, READ) == [Discard(3.0)]
     assert steps(always("half-open"), READ, READ) == [Ending.HALF_OPEN]
     assert steps(always("hangup"), READ, READ)[-1] is Ending.HANG_UP
-    port = FaultyPort(standing_still(), always("silence=3s"))
+    port = FaultyPort(stopped_tracer(), always("silence=3s"))
     half = READ.encode()[:-4]
-    assert list(port.feed(READ.encode() + half)) == [Lose(3.0)]
+    assert list(port.feed(READ.encode() + half)) == [Discard(3.0)]
     assert port.pending == 0
 
 
-def test_a_late_reply_holds_up_the_next_request_which_is_then_answered_afresh() -> None:
-    tracer = standing_still()
+def test_a_late_reply_delays_the_next_request_which_gets_fresh_data() -> None:
+    tracer = stopped_tracer()
     port = FaultyPort(tracer, always("late=2.5s", "drip=5ms"))
-    taking = iter(port.feed(READ.encode() * 2))
-    assert next(taking) == Wait(2.5)
+    remaining = iter(port.feed(READ.encode() * 2))
+    assert next(remaining) == Wait(2.5)
     assert len(tracer.requests) == 1
     for _ in range(36 + 35):
-        assert next(taking)
+        assert next(remaining)
     assert len(tracer.requests) == 1
-    assert next(taking) == Wait(2.5)
+    assert next(remaining) == Wait(2.5)
     assert len(tracer.requests) == 2
 
 
-def test_a_stalled_controller_acts_after_the_wait() -> None:
-    tracer = standing_still()
-    taking = iter(FaultyPort(tracer, always("stall=1s")).feed(READ.encode()))
-    assert next(taking) == Wait(1.0)
+def test_a_stalled_controller_executes_the_request_after_the_delay() -> None:
+    tracer = stopped_tracer()
+    remaining = iter(FaultyPort(tracer, always("stall=1s")).feed(READ.encode()))
+    assert next(remaining) == Wait(1.0)
     assert not tracer.requests
-    assert frames(sent(taking))
+    assert frames(sent(remaining))
 
 
-def test_a_torn_frame_has_the_data_of_the_reply_before() -> None:
-    tracer = standing_still()
+def test_a_torn_frame_has_the_data_of_the_previous_reply() -> None:
+    tracer = stopped_tracer()
     port = FaultyPort(tracer, always("tear"))
     before = tracer.realtime().to_bytes()
     list(port.feed(READ.encode()))
@@ -280,7 +282,7 @@ def test_a_torn_frame_has_the_data_of_the_reply_before() -> None:
     assert [frame.data for frame in frames(torn + good)] == [tracer.realtime().to_bytes()]
 
 
-def test_a_torn_frame_is_made_where_there_was_none_before() -> None:
+def test_a_torn_first_frame_has_changed_data() -> None:
     for request in (READ, ON):
         for seed in range(100):
             torn, good = steps(always("tear", seed=seed), request)
@@ -289,68 +291,68 @@ def test_a_torn_frame_is_made_where_there_was_none_before() -> None:
             assert torn[-3:] == good[-3:]
             assert torn != good
             assert frames(torn) == []
-            # No more than the first value differs.
+            # Only the first two data bytes differ.
             assert torn[11:] == good[11:]
     with pytest.raises(ValueError, match="without data cannot be torn"):
         _damage.tear(Frame(0, 0xAD, b""), None, Random(0))
 
 
 @given(st.integers(0, 40), st.integers(0, 1 << 32))
-def test_garbage_completes_no_frame(size: int, seed: int) -> None:
+def test_garbage_never_completes_a_cut_frame(size: int, seed: int) -> None:
     random = Random(seed)
     for junk in (_damage.garbage(size * 40, random), _damage.stray(random)):
-        reply = standing_still().answer(READ)
+        reply = stopped_tracer().answer(READ)
         assert reply is not None
         for keep in range(1, len(reply)):
             assert frames(reply[:keep] + junk) == []
 
 
-def test_a_request_behind_half_a_one_is_answered_on_a_quiet_line() -> None:
-    port = FaultyPort(standing_still(), always("double"))
+def test_a_request_after_an_incomplete_one_is_answered_after_a_pause() -> None:
+    port = FaultyPort(stopped_tracer(), always("double"))
     assert list(port.feed(b"\xeb\x90\xeb\x90\xeb\x90\x16\xa0\xc8" + READ.encode())) == []
     assert port.pending
     assert len(frames(sent(port.flush()))) == 2
 
 
-def test_other_ids_are_never_the_controllers_own() -> None:
-    port = FaultyPort(standing_still(), always("id"))
+def test_changed_controller_ids_are_never_00() -> None:
+    port = FaultyPort(stopped_tracer(), always("id"))
     ids = {frame.controller_id for frame in frames(sent(port.feed(READ.encode() * 500)))}
     assert 0 not in ids
     assert len(ids) > 200
 
 
-def test_a_drip_waits_between_bytes() -> None:
-    taken = steps(always("drip=5ms"), READ)
-    assert taken[1::2] == [Wait(0.005)] * 35
-    assert {len(step) for step in taken[::2] if isinstance(step, bytes)} == {1}
+def test_drip_waits_between_single_bytes() -> None:
+    executed = steps(always("drip=5ms"), READ)
+    assert executed[1::2] == [Wait(0.005)] * 35
+    assert {len(step) for step in executed[::2] if isinstance(step, bytes)} == {1}
 
 
-def test_a_flood_is_as_large_as_asked_for_and_comes_in_pieces() -> None:
-    taken = steps(always("flood=9000B"), READ)
-    assert [len(step) for step in taken if isinstance(step, bytes)] == [4096, 4096, 808, 36]
-    assert b"\x7f" not in sent(taken[:3])
+def test_a_flood_has_the_given_size_in_chunks_of_4_kib() -> None:
+    executed = steps(always("flood=9000B"), READ)
+    assert [len(step) for step in executed if isinstance(step, bytes)] == [4096, 4096, 808, 36]
+    assert b"\x7f" not in sent(executed[:3])
 
 
-def test_of_two_faults_of_a_kind_the_first_counts() -> None:
+def test_if_two_faults_of_one_kind_are_drawn_the_first_one_happens() -> None:
     faults = Faults("late=1s@100%", "late=2s@100%")
     assert steps(faults, READ)[0] == Wait(1.0)
     assert faults.injected == {"late": 1}
 
 
-def test_a_client_is_greeted() -> None:
+def test_banner_and_refuse_apply_to_a_new_connection() -> None:
     assert steps(always("banner=hello", "refuse")) == [b"hello\r\n", Ending.HANG_UP]
     assert steps(Faults("banner")) == [b"ready\r\n"]
 
 
-# On real wires: what comes through is what a twin of the port says, byte for byte
+# Over TCP, Unix socket and pseudo-terminal: the received bytes equal those of a second port with the same seed
 
 
 def serve(wire: str, tmp_path: Path, faults: Faults) -> AbstractAsyncContextManager[str]:
     if wire == "tcp":
-        return serve_tcp(standing_still(), faults=faults)
+        return serve_tcp(stopped_tracer(), faults=faults)
     if wire == "unix":
-        return serve_unix(standing_still(), path=tmp_path / "tracer", faults=faults)
-    return serve_pty(standing_still(), faults=faults)
+        return serve_unix(stopped_tracer(), path=tmp_path / "tracer", faults=faults)
+    return serve_pty(stopped_tracer(), faults=faults)
 
 
 SHORT = ("late=1ms", "stall=1ms", "double", "flip", "cut", "tear", "stray", "id", "foreign", "drip=0ms", "flood=64KiB")
@@ -358,13 +360,13 @@ SHORT = ("late=1ms", "stall=1ms", "double", "flip", "cut", "tear", "stray", "id"
 
 @pytest.mark.parametrize("wire", ["tcp", "unix", "pty", "in-process"])
 @pytest.mark.parametrize("specs", [*((kind,) for kind in SHORT), SHORT], ids=[*SHORT, "all"])
-async def test_a_fault_on_a_reply_happens(wire: str, specs: tuple[str, ...], tmp_path: Path) -> None:
+async def test_every_server_sends_the_faults_of_the_port(wire: str, specs: tuple[str, ...], tmp_path: Path) -> None:
     faults, twin = always(*specs), always(*specs)
     requests = [READ, OFF, READ]
     expected = sent(steps(twin, *requests))
     stream = b"".join(request.encode() for request in requests)
     if wire == "in-process":
-        transport, recorder = await open_in_process(Recorder, standing_still(), faults=faults)
+        transport, recorder = await open_in_process(Recorder, stopped_tracer(), faults=faults)
         for request in requests:
             transport.write(request.encode())
         while (received := b"".join(recorder.calls[1:])) != expected:
@@ -404,22 +406,22 @@ async def test_a_lost_request_is_answered_when_it_is_repeated(wire: str, kind: s
         if wire == "pty":
             client = Terminal(url)
             await until_injected(faults, name, 2, lambda: client.write(READ.encode()))
-            assert await client.read(36) == standing_still().answer(READ)
+            assert await client.read(36) == stopped_tracer().answer(READ)
             client.close()
         else:
             reader, writer = await connect(url)
             await until_injected(faults, name, 2, lambda: writer.write(READ.encode()))
-            assert await reader.readexactly(36) == standing_still().answer(READ)
+            assert await reader.readexactly(36) == stopped_tracer().answer(READ)
             await close(writer)
 
 
 def feed_singly(faults: Faults, count: int) -> list[list[Step]]:
-    port = FaultyPort(standing_still(), faults)
+    port = FaultyPort(stopped_tracer(), faults)
     return [list(port.feed(READ.encode())) for _ in range(count)]
 
 
 async def until_injected(faults: Faults, kind: str, count: int, write: Any) -> None:
-    """Ask again and again, until *count* requests were lost and one more has been sent."""
+    """Repeat the request until *count* faults were injected, then send it once more."""
     while faults.injected[kind] < count:
         write()
         await asyncio.sleep(0.002)
@@ -427,9 +429,9 @@ async def until_injected(faults: Faults, kind: str, count: int, write: Any) -> N
 
 
 @pytest.mark.parametrize("kind", ["drop", "silence=3600s", "half-open"])
-async def test_a_client_that_gets_no_answer_may_go(kind: str) -> None:
+async def test_an_unanswered_client_can_disconnect(kind: str) -> None:
     faults = always(kind)
-    async with serve_tcp(standing_still(), faults=faults) as url:
+    async with serve_tcp(stopped_tracer(), faults=faults) as url:
         reader, writer = await connect(url)
         writer.write(READ.encode() * 3)
         writer.write_eof()
@@ -438,9 +440,9 @@ async def test_a_client_that_gets_no_answer_may_go(kind: str) -> None:
     assert set(faults.injected) == {kind.partition("=")[0]}
 
 
-async def test_a_half_open_connection_swallows_more_than_its_buffers_hold() -> None:
+async def test_a_half_open_connection_keeps_reading_and_discarding() -> None:
     faults = always("half-open")
-    async with serve_tcp(standing_still(), faults=faults) as url:
+    async with serve_tcp(stopped_tracer(), faults=faults) as url:
         reader, writer = await connect(url)
         for _ in range(100):
             writer.write(READ.encode() * 5000)
@@ -451,19 +453,19 @@ async def test_a_half_open_connection_swallows_more_than_its_buffers_hold() -> N
     assert faults.injected == {"half-open": 1}
 
 
-async def test_connections_are_greeted_hung_up_and_refused() -> None:
-    async with serve_tcp(standing_still(), faults=always("banner=hello")) as url:
+async def test_banner_refuse_and_hangup_over_tcp() -> None:
+    async with serve_tcp(stopped_tracer(), faults=always("banner=hello")) as url:
         reader, writer = await connect(url)
         writer.write(READ.encode())
         assert await reader.readline() == b"hello\r\n"
-        assert await reader.readexactly(36) == standing_still().answer(READ)
+        assert await reader.readexactly(36) == stopped_tracer().answer(READ)
         await close(writer)
-    async with serve_tcp(standing_still(), faults=always("banner", "refuse")) as url:
+    async with serve_tcp(stopped_tracer(), faults=always("banner", "refuse")) as url:
         reader, writer = await connect(url)
         assert await reader.read() == b"ready\r\n"
         await close(writer)
     faults, twin = always("hangup"), always("hangup")
-    async with serve_tcp(standing_still(), faults=faults) as url:
+    async with serve_tcp(stopped_tracer(), faults=faults) as url:
         for _ in range(3):
             reader, writer = await connect(url)
             writer.write(READ.encode())
@@ -475,15 +477,15 @@ async def test_connections_are_greeted_hung_up_and_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", ["banner", "refuse", "hangup", "half-open"])
-async def test_a_serial_line_has_no_connection_faults(kind: str) -> None:
+async def test_serve_pty_refuses_connection_faults(kind: str) -> None:
     with pytest.raises(ValueError, match=f"no {kind}: serve TCP"):
         async with serve_pty(faults=Faults("drop", kind)):
             pass
 
 
-async def test_paced_replies_have_faults_too() -> None:
+async def test_faults_apply_with_baud_pacing() -> None:
     faults = always("stray", "double")
-    async with serve_tcp(standing_still(), baud_pacing=True, faults=faults) as url:
+    async with serve_tcp(stopped_tracer(), baud_pacing=True, faults=faults) as url:
         reader, writer = await connect(url)
         writer.write(READ.encode())
         writer.write_eof()
@@ -494,19 +496,19 @@ async def test_paced_replies_have_faults_too() -> None:
 # In the same process
 
 
-async def test_in_process_a_connection_is_greeted_and_hung_up() -> None:
-    _, recorder = await open_in_process(Recorder, standing_still(), faults=always("banner=hello", "refuse"))
+async def test_in_process_banner_refuse_and_hangup() -> None:
+    _, recorder = await open_in_process(Recorder, stopped_tracer(), faults=always("banner=hello", "refuse"))
     await turn()
     assert recorder.calls == ["made", b"hello\r\n", ("lost", None)]
-    transport, recorder = await open_in_process(Recorder, standing_still(), faults=always("hangup"))
+    transport, recorder = await open_in_process(Recorder, stopped_tracer(), faults=always("hangup"))
     transport.write(READ.encode() * 2)
     transport.write(READ.encode())
     await turn()
     assert recorder.calls == ["made", sent(steps(always("hangup"), READ)), ("lost", None)]
 
 
-async def test_in_process_a_half_open_connection_stays_until_it_is_closed() -> None:
-    tracer = standing_still()
+async def test_in_process_a_half_open_connection_stays_open_until_the_client_closes_it() -> None:
+    tracer = stopped_tracer()
     transport, recorder = await open_in_process(Recorder, tracer, faults=always("half-open"))
     transport.write(READ.encode() + READ.encode()[:9])
     transport.write(READ.encode())
@@ -518,8 +520,8 @@ async def test_in_process_a_half_open_connection_stays_until_it_is_closed() -> N
     assert recorder.calls == ["made", ("lost", None)]
 
 
-async def test_in_process_what_is_written_while_the_controller_waits_is_answered_after_it() -> None:
-    tracer = standing_still()
+async def test_in_process_bytes_written_during_a_delay_are_answered_afterwards() -> None:
+    tracer = stopped_tracer()
     transport, recorder = await open_in_process(Recorder, tracer, faults=always("late=1ms"))
     for chunk in (READ.encode(), READ.encode()[:9], READ.encode()[9:]):
         transport.write(chunk)
@@ -534,8 +536,8 @@ async def test_in_process_what_is_written_while_the_controller_waits_is_answered
     assert recorder.calls[-1] == ("lost", None)
 
 
-async def test_in_process_what_is_written_in_a_silence_is_lost() -> None:
-    tracer, faults = standing_still(), always("silence=1ms")
+async def test_in_process_bytes_written_during_a_silence_are_lost() -> None:
+    tracer, faults = stopped_tracer(), always("silence=1ms")
     transport, recorder = await open_in_process(Recorder, tracer, faults=faults)
     transport.write(READ.encode())
     transport.write(READ.encode())
@@ -553,7 +555,7 @@ async def test_in_process_what_is_written_in_a_silence_is_lost() -> None:
 
 
 class Stamping(SimulatedTracer):
-    """Puts a running number into each reading that it gives, and notes the loop's time of it."""
+    """A controller that numbers its readings, and records the wall-clock time of each."""
 
     def __init__(self) -> None:
         super().__init__(time_scale=0.0)
@@ -578,7 +580,7 @@ SHORTER = {
 EVERYTHING = [SHORTER.get(kind, kind) for kind in FAULT_KINDS]
 
 
-async def test_a_client_gets_no_reading_that_is_damaged_or_older_than_it_says(caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_reading_is_damaged_or_older_than_its_age_under_all_faults(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "tracer_async")
     tracer, faults = Stamping(), Faults(*(f"{spec}@5%" for spec in EVERYTHING), seed=13)
     good = failed = 0
@@ -593,7 +595,7 @@ async def test_a_client_gets_no_reading_that_is_damaged_or_older_than_it_says(ca
                 continue
             assert reading.data is not None
             given = tracer.given_at(reading.data)
-            # A millisecond is for the rounding of wall-clock times, and for a clock that is being corrected.
+            # 1 ms of tolerance: wall-clock times are rounded, and the clock may be adjusted during the test.
             assert reading.time - reading.age - 0.001 <= given <= reading.time + 0.001
             good += 1
 

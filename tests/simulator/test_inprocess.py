@@ -1,33 +1,15 @@
-"""The in-process transport keeps the contract between asyncio's transports and protocols."""
+"""The in-process transport meets the contract between asyncio transports and protocols."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
 
+from tests.simulator.recorder import Recorder, turn
 from tracer_async.protocol import Frame, FrameDecoder
 from tracer_async.simulator import SimulatedTracer, _inprocess, open_in_process
 
 READ = Frame(0x16, 0xA0, b"").encode()
-
-
-class Recorder(asyncio.Protocol):
-    def __init__(self) -> None:
-        self.calls: list[Any] = []
-        self.transport: asyncio.BaseTransport | None = None
-        self.called = asyncio.Event()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
-        self.calls.append("made")
-
-    def data_received(self, data: bytes) -> None:
-        self.calls.append(data)
-        self.called.set()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.calls.append(("lost", exc))
-        self.called.set()
 
 
 class BufferedRecorder(asyncio.BufferedProtocol):
@@ -35,19 +17,13 @@ class BufferedRecorder(asyncio.BufferedProtocol):
         self.received: list[bytes] = []
 
     def get_buffer(self, sizehint: int) -> bytearray:
-        raise AssertionError("data_received is to be called")
+        raise AssertionError("data_received must be called instead")
 
     def data_received(self, data: bytes) -> None:
         self.received.append(data)
 
 
-async def turn() -> None:
-    """Let everything happen that the loop has been asked to do by now."""
-    for _ in range(3):
-        await asyncio.sleep(0)
-
-
-async def test_a_request_is_answered_in_a_later_turn() -> None:
+async def test_a_request_is_answered_in_a_later_loop_iteration() -> None:
     transport, recorder = await open_in_process(Recorder)
     assert recorder.calls == ["made"]
     assert recorder.transport is transport
@@ -69,7 +45,7 @@ async def test_a_buffered_protocol_gets_data_received() -> None:
     transport.close()
 
 
-async def test_closing_is_reported_once_and_ends_everything() -> None:
+async def test_closing_is_reported_once_and_stops_all_replies() -> None:
     tracer = SimulatedTracer()
     transport, recorder = await open_in_process(Recorder, tracer)
     transport.write(READ)
@@ -83,7 +59,7 @@ async def test_closing_is_reported_once_and_ends_everything() -> None:
     assert len(tracer.requests) == 1
 
 
-async def test_a_paused_protocol_gets_its_data_when_it_resumes() -> None:
+async def test_a_paused_protocol_receives_its_data_after_resume_reading() -> None:
     transport, recorder = await open_in_process(Recorder)
     transport.pause_reading()
     assert not transport.is_reading()
@@ -99,7 +75,7 @@ async def test_a_paused_protocol_gets_its_data_when_it_resumes() -> None:
     await turn()
 
 
-async def test_a_protocol_may_pause_with_its_first_reply() -> None:
+async def test_a_protocol_can_pause_reading_in_data_received() -> None:
     class Pausing(Recorder):
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
@@ -116,7 +92,7 @@ async def test_a_protocol_may_pause_with_its_first_reply() -> None:
     await turn()
 
 
-async def test_the_protocol_can_be_exchanged() -> None:
+async def test_set_protocol_redirects_later_replies() -> None:
     transport, first = await open_in_process(Recorder)
     second = Recorder()
     transport.set_protocol(second)
@@ -128,10 +104,10 @@ async def test_the_protocol_can_be_exchanged() -> None:
     await turn()
 
 
-async def test_half_a_request_is_dropped_on_a_quiet_line(monkeypatch: Any) -> None:
-    monkeypatch.setattr(_inprocess, "QUIET", 0.0)
+async def test_an_incomplete_request_is_discarded_after_a_pause(monkeypatch: Any) -> None:
+    monkeypatch.setattr(_inprocess, "PARTIAL_REQUEST_TIMEOUT", 0.0)
     transport, recorder = await open_in_process(Recorder)
-    # A header that promises 200 bytes holds back the request behind it until the line is quiet.
+    # After a header that announces 200 bytes, the port waits for them before it looks at the next request.
     transport.write(b"\xeb\x90\xeb\x90\xeb\x90\x16\xa0\xc8" + READ)
     await recorder.called.wait()
     assert len(recorder.calls) == 2
@@ -140,7 +116,7 @@ async def test_half_a_request_is_dropped_on_a_quiet_line(monkeypatch: Any) -> No
     await turn()
 
 
-async def test_a_transport_has_no_write_side_to_wait_for() -> None:
+async def test_the_write_buffer_is_always_empty() -> None:
     transport, _ = await open_in_process(Recorder)
     transport.set_write_buffer_limits(high=10)
     assert not transport.can_write_eof()

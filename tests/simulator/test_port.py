@@ -1,4 +1,4 @@
-"""A port answers each good request once, in order, however the bytes come, and nothing else."""
+"""A port answers each good request once, in order, for any chunks of bytes. It answers nothing else."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ REQUESTS = st.builds(
     st.sampled_from([(0xA0, b""), (0xA0, b"\x03"), (0xAA, b"\x00"), (0xAA, b"\x01")]),
     st.booleans(),
 )
-READ = bytes.fromhex("EB90EB90EB90 01 A0 01 03 BDBB 7F")  # the meter's, from a capture
+READ = bytes.fromhex("EB90EB90EB90 01 A0 01 03 BDBB 7F")  # request of the MT-5 meter in a capture
 
 
-def standing_still() -> SimulatedPort:
+def stopped_port() -> SimulatedPort:
     return SimulatedPort(SimulatedTracer(clock=lambda: 0.0))
 
 
@@ -27,8 +27,8 @@ def standing_still() -> SimulatedPort:
 @given(requests=st.lists(REQUESTS, max_size=8), data=st.data())
 def test_any_chunking_gives_the_same_replies(requests: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(requests)
-    whole = standing_still().feed(stream)
-    port, chunked, rest = standing_still(), [], stream
+    whole = stopped_port().feed(stream)
+    port, chunked, rest = stopped_port(), [], stream
     while rest:
         size = data.draw(st.integers(1, len(rest)))
         chunked += port.feed(rest[:size])
@@ -46,19 +46,19 @@ def test_any_chunking_gives_the_same_replies(requests: list[bytes], data: st.Dat
 
 
 @given(st.binary(max_size=300))
-def test_noise_is_not_answered(noise: bytes) -> None:
-    assert standing_still().feed(noise) == []
+def test_noise_gets_no_reply(noise: bytes) -> None:
+    assert stopped_port().feed(noise) == []
 
 
-def test_a_damaged_request_is_not_answered_and_the_next_is() -> None:
-    port = standing_still()
+def test_a_damaged_request_gets_no_reply_and_the_next_one_does() -> None:
+    port = stopped_port()
     assert port.feed(READ[:-2] + b"\x00\x7f") == []
     assert len(port.feed(READ)) == 1
 
 
-def test_half_a_request_is_dropped_once_the_line_is_quiet() -> None:
-    port = standing_still()
-    # A header that promises 200 bytes would hold back the request behind it.
+def test_an_incomplete_request_is_discarded_by_flush() -> None:
+    port = stopped_port()
+    # After a header that announces 200 bytes, the port waits for them before it looks at the next request.
     assert port.feed(b"\xeb\x90\xeb\x90\xeb\x90\x16\xa0\xc8" + READ) == []
     assert port.pending > 0
     assert len(port.flush()) == 1
@@ -68,12 +68,12 @@ def test_half_a_request_is_dropped_once_the_line_is_quiet() -> None:
     assert len(port.feed(READ)) == 1
 
 
-def test_paced_replies_leave_one_after_another_at_9600_baud() -> None:
+def test_baud_pacing_sends_replies_in_sequence_at_9600_baud() -> None:
     pacing, byte = BaudPacing(), 10 / 9600
     pacing.receive(18, 100.0)
     assert pacing.send(36) == pytest.approx(100.0 + 54 * byte)  # 56 ms
     assert pacing.send(13) == pytest.approx(100.0 + 67 * byte)
-    # A second request that comes in the middle of the first reply is received meanwhile: only the replies queue.
+    # A request that arrives during a reply is received at the same time, because the line is full duplex.
     pacing.receive(18, 100.0 + 18 * byte)
     assert pacing.send(36) == pytest.approx(100.0 + 103 * byte)
     pacing.receive(18, 200.0)

@@ -1,4 +1,4 @@
-"""A simulated controller is served on real wires, to clients that come and go as they like; nothing is left behind."""
+"""The servers answer clients that connect and disconnect at any time, and release all their resources."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.simulator.wires import Terminal, close, connect, needs_posix
 from tracer_async.protocol import Frame, FrameDecoder, RealtimeData
 from tracer_async.simulator import SimulatedTracer, serve_pty, serve_tcp, serve_unix, servers
 
@@ -22,19 +23,7 @@ READ = Frame(0x16, 0xA0, b"").encode()
 OFF = Frame(0x16, 0xAA, b"\x00").encode()
 REPLY_SIZE = 36
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="half of it is not there")
-
-
-async def connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    if url.startswith("unix:"):
-        return await asyncio.open_unix_connection(url.removeprefix("unix:"))
-    parts = urlsplit(url)
-    return await asyncio.open_connection(parts.hostname, parts.port)
-
-
-async def close(writer: asyncio.StreamWriter) -> None:
-    writer.close()
-    await writer.wait_closed()
+pytestmark = needs_posix
 
 
 def check(reply: bytes) -> RealtimeData:
@@ -45,41 +34,6 @@ def check(reply: bytes) -> RealtimeData:
 
 def open_files() -> set[str]:
     return {str(entry.resolve()) for entry in Path("/proc/self/fd").iterdir()} if sys.platform == "linux" else set()
-
-
-class Terminal:
-    """A client of a pseudo-terminal that sets no modes of its own."""
-
-    def __init__(self, url: str) -> None:
-        self.fd = os.open(url.removeprefix("serial://"), os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
-
-    def write(self, data: bytes) -> None:
-        assert os.write(self.fd, data) == len(data)
-
-    async def read(self, size: int) -> bytes:
-        received = b""
-        while len(received) < size:
-            received += await self.read_some(size - len(received))
-        return received
-
-    async def read_some(self, size: int) -> bytes:
-        readable = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        loop.add_reader(self.fd, readable.set)
-        try:
-            await readable.wait()
-        finally:
-            loop.remove_reader(self.fd)
-        return os.read(self.fd, size)
-
-    def is_silent(self) -> bool:
-        try:
-            return not os.read(self.fd, 1)
-        except BlockingIOError:
-            return True
-
-    def close(self) -> None:
-        os.close(self.fd)
 
 
 # Sockets
@@ -96,7 +50,7 @@ async def test_a_tcp_client_is_answered() -> None:
         await close(writer)
 
 
-async def test_an_ipv6_host_stands_in_brackets() -> None:
+async def test_the_url_of_an_ipv6_server_has_brackets() -> None:
     try:
         async with serve_tcp(host="::1") as url:
             assert url.startswith("tcp://[::1]:")
@@ -110,14 +64,14 @@ async def test_an_ipv6_host_stands_in_brackets() -> None:
         raise
 
 
-async def test_a_taken_port_is_refused_at_once() -> None:
+async def test_serving_on_a_port_in_use_raises_os_error() -> None:
     async with serve_tcp() as url:
         with pytest.raises(OSError, match="in use"):
             async with serve_tcp(port=urlsplit(url).port or 0):
                 pass
 
 
-async def test_two_clients_share_the_controller_but_not_the_wire() -> None:
+async def test_clients_share_the_controller_but_not_partial_requests() -> None:
     async with serve_tcp(SimulatedTracer()) as url:
         reader_1, writer_1 = await connect(url)
         reader_2, writer_2 = await connect(url)
@@ -130,15 +84,15 @@ async def test_two_clients_share_the_controller_but_not_the_wire() -> None:
         await close(writer_2)
 
 
-async def test_a_client_that_goes_disturbs_nobody() -> None:
+async def test_a_reset_connection_does_not_affect_other_clients() -> None:
     async with serve_tcp() as url:
         reader, writer = await connect(url)
-        for farewell in (b"", READ[:9], READ * 500):
-            _, rude = await connect(url)
-            rude.write(farewell)
-            # A reset instead of a farewell.
-            rude.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            rude.transport.abort()
+        for unfinished in (b"", READ[:9], READ * 500):
+            _, client = await connect(url)
+            client.write(unfinished)
+            # With a linger time of 0, abort() resets the connection (RST) instead of closing it (FIN).
+            client.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.transport.abort()
         writer.write(READ)
         check(await reader.readexactly(REPLY_SIZE))
         writer.write_eof()
@@ -146,8 +100,8 @@ async def test_a_client_that_goes_disturbs_nobody() -> None:
         await close(writer)
 
 
-async def test_half_a_request_does_not_poison_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(servers, "QUIET", 0.0)
+async def test_an_incomplete_request_does_not_swallow_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "PARTIAL_REQUEST_TIMEOUT", 0.0)
     async with serve_tcp() as url:
         reader, writer = await connect(url)
         writer.write(b"\xeb\x90\xeb\x90\xeb\x90\x16\xa0\xc8")
@@ -156,7 +110,7 @@ async def test_half_a_request_does_not_poison_the_next(monkeypatch: pytest.Monke
         await close(writer)
 
 
-async def test_paced_replies_arrive() -> None:
+async def test_replies_arrive_with_baud_pacing() -> None:
     async with serve_tcp(baud_pacing=True) as url:
         reader, writer = await connect(url)
         writer.write(READ + READ)
@@ -179,7 +133,7 @@ async def test_a_unix_socket_is_served_and_removed(tmp_path: Path) -> None:
 # Pseudo-terminals
 
 
-async def test_a_pty_is_answered_and_can_be_opened_again() -> None:
+async def test_a_pty_client_is_answered_and_can_reconnect() -> None:
     async with serve_pty() as url:
         assert url.startswith("serial:///dev/")
         for _ in range(3):
@@ -187,12 +141,12 @@ async def test_a_pty_is_answered_and_can_be_opened_again() -> None:
             client.write(READ + OFF)
             received = await client.read(REPLY_SIZE + 13)
             check(received[:REPLY_SIZE])
-            assert client.is_silent()  # nothing is echoed
+            assert client.is_silent()  # the terminal must not echo the requests
             client.close()
 
 
-async def test_a_pty_is_raw() -> None:
-    # Every byte value that a line discipline could take for something else, in both directions.
+async def test_a_pty_changes_no_byte_in_either_direction() -> None:
+    # Control characters such as 03, 04, 11, 13 and 0D have a meaning in a terminal that is not in raw mode.
     tracer = SimulatedTracer()
     async with serve_pty(tracer) as url:
         client = Terminal(url)
@@ -202,38 +156,38 @@ async def test_a_pty_is_raw() -> None:
         client.close()
 
 
-async def test_what_one_client_left_unread_does_not_reach_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unread_replies_are_discarded_before_the_next_pty_client(monkeypatch: pytest.MonkeyPatch) -> None:
     discarded = asyncio.Event()
     discard = servers._PtyLine._discard
 
-    def noted(self: servers._PtyLine) -> None:
+    def discard_and_notify(self: servers._PtyLine) -> None:
         discard(self)
         discarded.set()
 
-    monkeypatch.setattr(servers, "_UNREAD", 0.0)
-    monkeypatch.setattr(servers._PtyLine, "_discard", noted)
+    monkeypatch.setattr(servers, "_UNREAD_TIMEOUT", 0.0)
+    monkeypatch.setattr(servers._PtyLine, "_discard", discard_and_notify)
     async with serve_pty() as url:
-        gone = Terminal(url)
-        gone.write(READ * 10)
-        gone.close()
+        first_client = Terminal(url)
+        first_client.write(READ * 10)
+        first_client.close()
         await discarded.wait()
         client = Terminal(url)
         assert client.is_silent()
         client.close()
 
 
-async def test_a_terminal_full_of_unread_replies_does_not_block_the_next_client(
+async def test_a_pty_with_a_full_buffer_answers_the_next_client(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(servers, "_UNREAD", 0.01)
+    monkeypatch.setattr(servers, "_UNREAD_TIMEOUT", 0.01)
     tracer = SimulatedTracer()
     async with serve_pty(tracer) as url:
-        gone = Terminal(url)
-        while len(tracer.requests) < 900:  # 32 kB of replies, more than any terminal holds
+        first_client = Terminal(url)
+        while len(tracer.requests) < 900:  # 32 kB of replies, more than the buffer of a pseudo-terminal holds
             with suppress(BlockingIOError):
-                os.write(gone.fd, READ)
+                os.write(first_client.fd, READ)
             await asyncio.sleep(0)
-        gone.close()
+        first_client.close()
         client, decoder = Terminal(url), FrameDecoder()
         client.write(OFF)
         commands: set[int] = set()
@@ -243,11 +197,11 @@ async def test_a_terminal_full_of_unread_replies_does_not_block_the_next_client(
         client.close()
 
 
-# The servers themselves
+# Start and end of the servers
 
 
 @pytest.mark.parametrize("serve", [serve_tcp, serve_pty])
-async def test_nothing_is_left_behind(serve: type) -> None:
+async def test_no_task_and_no_descriptor_remains_after_the_server(serve: type) -> None:
     async with serve():
         pass
     await asyncio.sleep(0)
@@ -258,7 +212,7 @@ async def test_nothing_is_left_behind(serve: type) -> None:
             writer.write(READ)
             await reader.readexactly(REPLY_SIZE)
     if serve is serve_tcp:
-        assert await reader.read() == b""  # the server hung up
+        assert await reader.read() == b""  # the server closed the connection
         await close(writer)
     await asyncio.sleep(0)
     assert open_files() == files
@@ -266,13 +220,13 @@ async def test_nothing_is_left_behind(serve: type) -> None:
 
 
 @pytest.mark.parametrize("serve", [serve_tcp, serve_pty])
-async def test_an_error_in_the_block_comes_out_as_itself(serve: type) -> None:
+async def test_an_error_in_the_block_is_raised_unchanged(serve: type) -> None:
     with pytest.raises(LookupError, match="the block's own"):
         async with serve():
             raise LookupError("the block's own")
 
 
-async def test_a_server_ends_when_its_block_is_cancelled() -> None:
+async def test_cancelling_the_block_stops_the_server() -> None:
     urls: list[str] = []
 
     async def serve() -> None:
@@ -296,14 +250,14 @@ async def fixture_url() -> AsyncIterator[str]:
         yield url
 
 
-async def test_a_server_can_be_a_fixture(fixture_url: str) -> None:
+async def test_a_server_works_as_a_pytest_fixture(fixture_url: str) -> None:
     reader, writer = await connect(fixture_url)
     writer.write(READ)
     check(await reader.readexactly(REPLY_SIZE))
     await close(writer)
 
 
-async def test_where_there_is_no_terminal_a_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pty_and_unix_servers_raise_not_implemented_error_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(NotImplementedError, match="serve TCP instead"):
         async with serve_pty():

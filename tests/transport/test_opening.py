@@ -1,4 +1,4 @@
-"""Each way in which a link cannot be opened is an error of its own, with a sentence that says what to do."""
+"""Each reason why a connection cannot be opened has its own error, whose text says what to do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trustme
 
-from tests.client.test_client import open_files
+from tests.descriptors import open_files
 from tests.peer import Peer
 from tracer_async import (
     AddressError,
@@ -35,12 +35,12 @@ from tracer_async.simulator import SimulatedTracer, open_in_process, serve_pty, 
 from tracer_async.simulator._port import SimulatedPort
 from tracer_async.transport import opening
 
-posix = pytest.mark.skipif(sys.platform == "win32", reason="ports and their errors are POSIX's here")
+posix = pytest.mark.skipif(sys.platform == "win32", reason="these ports and errors are those of POSIX")
 backends = pytest.mark.parametrize("backend", ["pyserial", "serialx"])
 
 
-async def fails(url: object, error: type[LinkError], *words: str, **options: Any) -> LinkError:
-    """Assert that opening *url* raises *error*, naming the address and *words*, and leaves nothing open."""
+async def check_open_fails(url: object, error: type[LinkError], *words: str, **options: Any) -> LinkError:
+    """Check that opening *url* raises *error*, naming the address and *words*, and leaves no descriptor open."""
     before = open_files()
     client = TracerClient(url, **options)  # type: ignore[arg-type]
     with pytest.raises(LinkError) as caught:
@@ -60,24 +60,26 @@ async def fails(url: object, error: type[LinkError], *words: str, **options: Any
 
 @posix
 @backends
-async def test_no_such_port(backend: str) -> None:
-    error = await fails(f"serial:///dev/no-such-port?backend={backend}", PortNotFoundError, "plugged in")
+async def test_a_missing_serial_port_raises_port_not_found_error(backend: str) -> None:
+    error = await check_open_fails(f"serial:///dev/no-such-port?backend={backend}", PortNotFoundError, "plugged in")
     assert isinstance(error, FileNotFoundError)
 
 
 @posix
 @backends
-async def test_a_file_that_is_no_port(backend: str, tmp_path: Path) -> None:
+async def test_a_file_that_is_not_a_serial_port_raises_port_not_found_error(backend: str, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"")
-    await fails(f"serial://{file}?backend={backend}", PortNotFoundError, "not a serial port")
+    await check_open_fails(f"serial://{file}?backend={backend}", PortNotFoundError, "not a serial port")
 
 
 @posix
 @backends
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM])
-async def test_no_permission(backend: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests may run as root, who may do all: the operating system's refusal is put in its place."""
+async def test_a_port_without_permission_raises_port_permission_error(
+    backend: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The open call is replaced, because tests that run as root are never refused."""
     really_open = os.open
 
     def refuse(path: Any, *args: Any, **options: Any) -> int:
@@ -86,44 +88,44 @@ async def test_no_permission(backend: str, code: int, monkeypatch: pytest.Monkey
         return really_open(path, *args, **options)
 
     monkeypatch.setattr("os.open", refuse)
-    error = await fails(f"serial:///dev/forbidden?backend={backend}", PortPermissionError, "dialout")
+    error = await check_open_fails(f"serial:///dev/forbidden?backend={backend}", PortPermissionError, "dialout")
     assert isinstance(error, PermissionError)
 
 
 @posix
 @pytest.mark.parametrize("first", ["pyserial", "serialx"])
 @pytest.mark.parametrize("second", ["pyserial", "serialx"])
-async def test_a_port_has_one_user_at_a_time(first: str, second: str) -> None:
+async def test_a_second_open_of_a_serial_port_raises_port_busy_error(first: str, second: str) -> None:
     async with serve_pty() as url, TracerClient(f"{url}?backend={first}") as tracer:
-        await fails(f"{url}?backend={second}", PortBusyError, "another program")
+        await check_open_fails(f"{url}?backend={second}", PortBusyError, "another program")
         assert (await tracer.read_realtime()).charging
 
 
 @posix
 @backends
-async def test_a_baud_rate_that_the_port_does_not_have(backend: str) -> None:
+async def test_a_pty_accepts_any_baud_rate(backend: str) -> None:
     async with serve_pty() as url, TracerClient(f"{url}?backend={backend}&baudrate=19200") as tracer:
         assert (await tracer.read_realtime()).charging
 
 
-async def test_nothing_listens() -> None:
+async def test_a_closed_tcp_port_raises_link_refused_error() -> None:
     async with serve_tcp() as url:
         pass
-    error = await fails(url, LinkRefusedError, "refused")
+    error = await check_open_fails(url, LinkRefusedError, "refused")
     assert isinstance(error, ConnectionRefusedError)
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", "x" * 70 + ".invalid"])
-async def test_no_such_host(host: str) -> None:
-    await fails(f"tcp://{host}:8088", HostNotFoundError, "host")
+async def test_an_unknown_host_raises_host_not_found_error(host: str) -> None:
+    await check_open_fails(f"tcp://{host}:8088", HostNotFoundError, "host")
 
 
-async def test_a_host_that_does_not_say_anything() -> None:
+async def test_an_open_that_never_finishes_raises_link_timeout_error() -> None:
     async def never(protocol: Callable[[], Any]) -> tuple[Any, Any]:
         await asyncio.Event().wait()
         raise AssertionError
 
-    error = await fails(never, LinkTimeoutError, "within 0.01 s", connect_timeout=0.01)
+    error = await check_open_fails(never, LinkTimeoutError, "within 0.01 s", connect_timeout=0.01)
     assert isinstance(error, TimeoutError)
 
 
@@ -137,17 +139,17 @@ async def test_a_host_that_does_not_say_anything() -> None:
             PortNotFoundError,
         ),
         (OSError("could not open port 'COM3': PermissionError(13, 'Access is denied.')"), PortBusyError),
-        (KeyError("a fault in one's own factory"), LinkError),
+        (KeyError("an error in the factory itself"), LinkError),
     ],
 )
-async def test_whatever_a_factory_raises_is_an_error_of_the_tree(raised: Exception, error: type[LinkError]) -> None:
+async def test_any_error_of_a_transport_factory_becomes_a_link_error(raised: Exception, error: type[LinkError]) -> None:
     async def broken(protocol: Callable[[], Any]) -> tuple[Any, Any]:
         raise raised
 
-    assert (await fails(broken, error)).__cause__ is raised
+    assert (await check_open_fails(broken, error)).__cause__ is raised
 
 
-async def test_a_value_that_a_transport_does_not_take_is_an_address_error() -> None:
+async def test_a_value_error_of_a_transport_factory_becomes_an_address_error() -> None:
     async def broken(protocol: Callable[[], Any]) -> tuple[Any, Any]:
         raise ValueError("Not a valid baudrate: 12345")
 
@@ -156,8 +158,8 @@ async def test_a_value_that_a_transport_does_not_take_is_an_address_error() -> N
 
 
 @posix
-async def test_no_such_socket(tmp_path: Path) -> None:
-    await fails(f"unix:{tmp_path}/none", PortNotFoundError, "no such socket")
+async def test_a_missing_unix_socket_raises_port_not_found_error(tmp_path: Path) -> None:
+    await check_open_fails(f"unix:{tmp_path}/none", PortNotFoundError, "no such socket")
 
 
 @posix
@@ -169,7 +171,7 @@ async def test_no_such_socket(tmp_path: Path) -> None:
         ("serialx", {"serialx"}, "serialx"),
     ],
 )
-def test_a_missing_package_is_named_with_its_extra(
+def test_a_missing_serial_package_raises_missing_extra_error_with_the_extra(
     backend: str, missing: set[str], extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(opening, "find_spec", lambda name: None if name in missing else object())
@@ -180,14 +182,14 @@ def test_a_missing_package_is_named_with_its_extra(
 
 
 @posix
-async def test_where_only_serialx_is_installed_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_backend_auto_uses_serialx_if_only_serialx_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "find_spec", lambda name: object() if name == "serialx" else None)
     monkeypatch.setitem(sys.modules, "serial_asyncio", None)
     async with serve_pty() as url, TracerClient(url) as tracer:
         assert (await tracer.read_realtime()).charging
 
 
-async def test_ones_own_transport_factory() -> None:
+async def test_a_custom_transport_factory_is_used() -> None:
     simulated = SimulatedTracer()
 
     async def bring(protocol: Callable[[], Any]) -> tuple[Any, Any]:
@@ -209,7 +211,7 @@ def authority() -> trustme.CA:
 
 @pytest.fixture
 async def bridge(authority: trustme.CA, request: pytest.FixtureRequest) -> AsyncIterator[str]:
-    """A simulated controller behind TLS, with a certificate for the name that the test asks for."""
+    """A simulated controller behind TLS. The test selects the host name and the expiry time of its certificate."""
     server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     name, expires = getattr(request, "param", ("localhost", None))
     authority.issue_cert(name, not_after=expires).configure_cert(server_side)
@@ -229,15 +231,15 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         writer.close()
 
 
-async def test_tls_with_a_certificate_that_is_trusted(bridge: str, authority: trustme.CA) -> None:
+async def test_tls_with_a_trusted_certificate_connects(bridge: str, authority: trustme.CA) -> None:
     context = ssl.create_default_context()
     authority.configure_trust(context)
     async with TracerClient(bridge, ssl_context=context) as tracer:
         assert (await tracer.read_realtime()).charging
 
 
-async def test_tls_with_a_certificate_that_nobody_vouches_for(bridge: str) -> None:
-    await fails(bridge, TlsError, "certificate")
+async def test_tls_with_an_untrusted_certificate_raises_tls_error(bridge: str) -> None:
+    await check_open_fails(bridge, TlsError, "certificate")
 
 
 @pytest.mark.parametrize(
@@ -248,25 +250,27 @@ async def test_tls_with_a_certificate_that_nobody_vouches_for(bridge: str) -> No
     ],
     indirect=["bridge"],
 )
-async def test_tls_with_a_certificate_for_another_host_or_time(bridge: str, words: str, authority: trustme.CA) -> None:
+async def test_tls_with_a_wrong_host_or_expired_certificate_raises_tls_error(
+    bridge: str, words: str, authority: trustme.CA
+) -> None:
     context = ssl.create_default_context()
     authority.configure_trust(context)
-    await fails(bridge, TlsError, words, ssl_context=context)
+    await check_open_fails(bridge, TlsError, words, ssl_context=context)
 
 
-async def test_tls_with_a_bridge_that_speaks_plain_text(peer: Peer) -> None:
+async def test_tls_to_a_bridge_that_sends_plain_text_raises_tls_error(peer: Peer) -> None:
     peer.on_connect = b"ser2net port 8088\r\n"
-    await fails(peer.url.replace("tcp", "tls"), TlsError, "TLS failed")
+    await check_open_fails(peer.url.replace("tcp", "tls"), TlsError, "TLS failed")
 
 
-async def test_tls_with_a_bridge_that_waits_for_plain_bytes() -> None:
+async def test_tls_to_a_bridge_that_never_answers_raises_link_timeout_error() -> None:
     async with serve_tcp() as url:
-        await fails(url.replace("tcp", "tls"), LinkTimeoutError, "within", connect_timeout=0.1)
+        await check_open_fails(url.replace("tcp", "tls"), LinkTimeoutError, "within", connect_timeout=0.1)
 
 
 @posix
 @backends
-async def test_a_port_whose_opening_is_cancelled_is_closed_again(backend: str) -> None:
+async def test_a_cancelled_open_closes_the_port(backend: str) -> None:
     async with serve_pty() as url:
         before = open_files()
         for _ in range(5):

@@ -1,4 +1,4 @@
-"""Captures of a line: read event by event (`read_capture`), or decoded in bulk into NumPy arrays (`decode_capture`)."""
+"""Captures of a serial line: read events (`read_capture`), or decode in bulk into NumPy arrays (`decode_capture`)."""
 
 from tracer_async.capture._columns import Capture, decode_capture, decode_chunks
 from tracer_async.capture._events import NOISE_PIECE, CapturedEvent, CaptureFormat, guess_format, read_capture

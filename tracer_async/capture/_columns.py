@@ -1,6 +1,6 @@
-"""Captures decoded in bulk: every frame at once, into NumPy arrays, instead of one event after the other.
+"""Bulk decoding of captures into NumPy arrays, many frames at a time instead of one event at a time.
 
-What is found is what `read_capture` finds, to the byte. NumPy, of the extra ``bulk``, is imported when it is needed.
+The result is the same as that of `read_capture`, to the byte. NumPy (extra ``bulk``) is imported only when it is used.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from tracer_async.capture._events import CapturedEvent, CaptureFormat, proved, read_bursts
+from tracer_async.capture._events import CapturedEvent, CaptureFormat, read_bursts, require_frame
 from tracer_async.capture._kinds import KINDS
 from tracer_async.errors import CaptureError, MissingExtraError
 from tracer_async.protocol import CorruptFrame, DecoderStats, Noise, Reason
@@ -27,37 +27,37 @@ if TYPE_CHECKING:
 __all__ = ["Capture", "Source", "decode_capture", "decode_chunks"]
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
-"""A path, the bytes of a capture, or a file open in binary mode; a pipe will do."""
+"""A path, the bytes of a capture, or a file open in binary mode. The file can be a pipe."""
 
-# As many bytes as stay in a processor's cache together with all that is made of them.
+# 256 KiB and all arrays computed from them fit into the cache of a processor.
 _CHUNK = 1 << 18
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Capture:
-    """A capture, or the next chunk of one, as arrays of records; a record's fields are columns.
+    """A capture, or the next chunk of one, as arrays of records. The fields of the records are the columns.
 
-    Every byte of the capture is in exactly one record of ``frames`` or of ``damage``. In each record ``offset`` says
-    where it begins, in bytes from the start of the capture, counted for each sender on its own; ``sender`` is an index
-    into `senders`.
+    Every byte of the capture is in exactly one record of ``frames`` or ``damage``. The field ``offset`` is the position
+    of the first byte, counted from the start of the capture separately for each sender. The field ``sender`` is an
+    index into `senders`.
     """
 
     senders: tuple[str, ...]
-    """Who sent the bytes, as the capture says; one empty name where it does not."""
+    """Names of the senders in the capture. One empty name if the capture has none."""
     readings: NDArray[np.void]
-    """The replies to A0: ``offset``, ``sender`` and the fields of `RealtimeData`, in the same units: float64 volts and
-    amperes, bool flags, int16 degrees Celsius, four uint8 of reserved bytes."""
+    """The replies to A0: ``offset``, ``sender`` and the fields of `RealtimeData` in the same units: float64 volts and
+    amperes, bool flags, int16 degrees Celsius, four uint8 reserved bytes."""
     frames: NDArray[np.void]
-    """All good frames, replies to A0 too: ``offset``, ``sender``, ``controller_id``, ``command``, and the ``length`` of
-    the data."""
+    """All good frames, including replies to A0: ``offset``, ``sender``, ``controller_id``, ``command``, and the
+    ``length`` of the data."""
     damage: NDArray[np.void]
-    """Damaged frames and noise: ``offset``, ``sender``, ``kind``, an index into `KINDS`, and ``size`` in bytes."""
+    """Damaged frames and noise: ``offset``, ``sender``, ``kind`` (an index into `KINDS`), and ``size`` in bytes."""
     damaged_bytes: bytes
-    """The bytes of all records of damage, in their order."""
+    """The bytes of all damage records, in the same order."""
 
     @property
     def stats(self) -> DecoderStats:
-        """The counters of `FrameDecoder`, for these bytes."""
+        """The counters that `FrameDecoder` has after these bytes."""
         size, corrupt = self.damage["size"], self.damage["kind"] > 0
         corrupt_bytes = int(size.sum(where=corrupt))
         return DecoderStats(
@@ -65,7 +65,7 @@ class Capture:
         )
 
     def events(self) -> Iterator[CapturedEvent]:
-        """Yield damaged frames and noise as `read_capture` does, and no good frames."""
+        """Yield damaged frames and noise as `read_capture` does. Good frames are not yielded."""
         at = 0
         for offset, sender, kind, size in self.damage.tolist():
             raw = self.damaged_bytes[at : at + size]
@@ -75,22 +75,22 @@ class Capture:
 
 
 def decode_capture(source: Source, capture_format: CaptureFormat | None = None) -> Capture:
-    """Decode a capture that fits into memory. Its format is found out unless it is given.
+    """Decode a capture that fits into memory. Without *capture_format* the format is detected.
 
-    Raises CaptureError for what is no capture, as `read_capture` does, and MissingExtraError without NumPy.
+    Raises CaptureError for a file that is not a capture, as `read_capture` does, and MissingExtraError without NumPy.
     """
     senders, replies, frames, damage, damaged_bytes = zip(*_decode(source, capture_format, _CHUNK), strict=True)
-    # The replies are decoded when they are together, so that the wide records are made only once.
+    # Join the replies before decoding them: the wide records of the readings (72 bytes) are then created only once.
     return Capture(senders[-1], _readings(_joined(replies)), _joined(frames), _joined(damage), b"".join(damaged_bytes))
 
 
 def decode_chunks(
     source: Source, capture_format: CaptureFormat | None = None, *, chunk_size: int = _CHUNK
 ) -> Iterator[Capture]:
-    """Decode a capture of any size in bounded memory: yield what each *chunk_size* bytes complete, sender by sender.
+    """Decode a capture of any size in bounded memory. Yield the records of each *chunk_size* bytes, sender by sender.
 
-    Raises what `decode_capture` does; CaptureError for a line of text that is not what the format says comes after all
-    that stands before it has been yielded.
+    Raises the same errors as `decode_capture`. For an invalid line of text, CaptureError is raised after everything
+    before this line was yielded.
     """
     return map(_capture, _decode(source, capture_format, check_whole("chunk_size", chunk_size)))
 
@@ -107,18 +107,20 @@ def _readings(replies: NDArray[np.void]) -> NDArray[np.void]:
 
 def _decode(source: Source, capture_format: CaptureFormat | None, chunk_size: int) -> Iterator[Found]:
     try:
-        import numpy as np  # noqa: F401  # only to find out whether it is there
+        import numpy as np  # noqa: F401  # fail now rather than at the first chunk
     except ImportError as error:
         raise MissingExtraError("decoding a capture into columns", "bulk") from error
-    return proved(_scan(source, capture_format, chunk_size), _is_framed, 4)
+    # Few parts, because each has up to *chunk_size* bytes.
+    return require_frame(_scan(source, capture_format, chunk_size), _has_frame, 4)
 
 
-def _is_framed(found: Found) -> bool:
+def _has_frame(found: Found) -> bool:
     return len(found.frames) > 0 or bool(found.damage["kind"].any())
 
 
 def _scan(source: Source, capture_format: CaptureFormat | None, chunk_size: int) -> Iterator[Found]:
     if isinstance(source, (str, os.PathLike)):
+        # Unbuffered: the reads are larger than the buffer that Python would use.
         with Path(source).open("rb", buffering=0) as file:
             yield from _scan(file, capture_format, chunk_size)
         return
@@ -127,24 +129,25 @@ def _scan(source: Source, capture_format: CaptureFormat | None, chunk_size: int)
     if isinstance(source, (bytes, bytearray, memoryview)):
         source = io.BytesIO(source)
     senders: dict[str, Sender] = {}
-    held = 0
-    broken: CaptureError | None = None
+    pending = 0
+    format_error: CaptureError | None = None
     try:
         for name, data in read_bursts(source, capture_format, chunk_size):
             sender = senders.get(name)
             if sender is None:
                 sender = senders[name] = Sender(len(senders))
-            sender.hold(data)
-            held += len(data)
-            if held >= chunk_size:
-                held = 0
+            sender.feed(data)
+            # Scan when all senders together have a chunk: the memory is then bounded for any number of senders.
+            pending += len(data)
+            if pending >= chunk_size:
+                pending = 0
                 yield from _scan_each(senders, last=False)
     except CaptureError as error:
-        broken = error
-    # Also before a line that is wrong, as `read_capture` does.
+        format_error = error
+    # Yield the frames before an invalid line too, as `read_capture` does.
     yield from _scan_each(senders, last=True)
-    if broken is not None:
-        raise broken
+    if format_error is not None:
+        raise format_error
 
 
 def _scan_each(senders: dict[str, Sender], *, last: bool) -> Iterator[Found]:
@@ -158,6 +161,6 @@ def _scan_each(senders: dict[str, Sender], *, last: bool) -> Iterator[Found]:
 def _joined(parts: Sequence[NDArray[np.void]]) -> NDArray[np.void]:
     import numpy as np
 
-    # As plain bytes: field by field takes eight times as long.
+    # Concatenate as plain bytes: NumPy copies structured records field by field, which takes eight times as long.
     dtype = parts[0].dtype
     return np.concatenate([part.view(f"V{dtype.itemsize}") for part in parts]).view(dtype)

@@ -1,10 +1,10 @@
-"""Captures: the bytes of a sniffed line, in a file or a pipe, decoded as they are read.
+"""Captures: the bytes of a sniffed serial line, in a file or a pipe, decoded while they are read.
 
-Two rules explain it:
+Two rules:
 
-1. The events depend on the capture alone, never on how it was cut into chunks; neighbouring noise is one event, up to
+1. The events depend only on the capture, not on the chunks in which it is read. Consecutive noise is one event of up to
    `NOISE_PIECE` bytes.
-2. Memory is bounded, whatever the file is; so a file is known to be no capture only once it has been looked through.
+2. Memory is bounded for any file. So a file without frames is recognized only at its end.
 """
 
 from __future__ import annotations
@@ -24,21 +24,24 @@ __all__ = [
     "CaptureFormat",
     "CapturedEvent",
     "guess_format",
-    "proved",
     "read_bursts",
     "read_capture",
+    "require_frame",
 ]
 
 T = TypeVar("T")
 
 NOISE_PIECE = 4096
-"""The most bytes of one noise event; a longer run of noise comes in pieces of this size."""
+"""Maximum bytes of one noise event. Longer noise is split into events of this size."""
 
+# Bytes per read, and bytes at the start of a file from which the format is detected.
 _CHUNK = 1 << 16
 _HEAD = 256
-_LONGEST_LINE = 1 << 20
-_MOST_SENDERS = 16
-_HELD_BACK = 256
+# Limits that bound the memory: a file that exceeds them is not a capture of a serial line with two or three senders.
+_MAX_LINE = 1 << 20
+_MAX_SENDERS = 16
+# Noise events, of up to 4 KiB each, that are kept before the first frame.
+_MAX_HELD_EVENTS = 256
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SEPARATORS = [bytes((byte,)) for byte in b" \t\n\r\v\f,:;-"]
@@ -48,71 +51,74 @@ _HEX_TEXT = re.compile(rb"[0-9a-fA-FxX\\\s,:;-]*")
 
 
 class CaptureFormat(StrEnum):
-    """How a capture is written down."""
+    """The file format of a capture."""
 
     BINARY = "binary"
-    """The bytes themselves, of one direction or of a line that both directions share."""
+    """The bytes themselves, of one direction or of both directions mixed."""
     HEX = "hex"
-    """Hexadecimal text: ``EB90EB90``, ``eb 90``, ``EB:90``, ``0xEB, 0x90``; a lone digit is a byte too, as Arduinos
-    print it."""
+    """Hexadecimal text: ``EB90EB90``, ``eb 90``, ``EB:90``, ``0xEB, 0x90``. A single digit is a byte too, because
+    Arduino programs print it without the leading 0."""
     JSON_LINES = "jsonl"
-    """A JSON object a line, ``{"from": "controller", "hex": "eb90..."}``; every sender has its own decoder."""
+    """One JSON object per line, ``{"from": "controller", "hex": "eb90..."}``. Every sender has its own decoder."""
 
 
 class CapturedEvent(NamedTuple):
-    """One event of a capture, and where it was."""
+    """One event of a capture, with its position and sender."""
 
     offset: int
-    """Where it begins: bytes from the start, counted for each sender on its own."""
+    """Position of its first byte, counted separately for each sender."""
     sender: str
-    """Who sent it, as the capture says; empty where it does not."""
+    """The sender in the capture. Empty if the capture has none."""
     event: Event
 
     @property
     def size(self) -> int:
-        """How many bytes it is."""
+        """Size in bytes."""
         event = self.event
         return OVERHEAD + len(event.data) if isinstance(event, Frame) else len(event.raw)
 
 
 def guess_format(head: bytes) -> CaptureFormat:
-    """Say what a capture that begins with *head* is written in. Raises CaptureError for text that is neither."""
+    """Return the format of a capture that begins with *head*. Raises CaptureError for any other text."""
     head = head.removeprefix(_BYTE_ORDER_MARK)
+    # Sync bytes are not ASCII, so any binary capture with a frame or a byte above 7F near its start is recognized.
     if not head.isascii() or b"\0" in head:
         return CaptureFormat.BINARY
     if head.lstrip().startswith(b"{"):
         return CaptureFormat.JSON_LINES
     if _HEX_TEXT.fullmatch(head):
         return CaptureFormat.HEX
-    raise CaptureError("no capture: it is text, and neither hexadecimal nor JSON lines")
+    raise CaptureError("not a capture: it is text, but neither hexadecimal nor JSON lines")
 
 
 def read_capture(source: BinaryIO, capture_format: CaptureFormat | None = None) -> Iterator[CapturedEvent]:
-    """Decode a capture as it is read from *source*, open in binary mode; a pipe will do.
+    """Decode a capture while it is read from *source*, a file or a pipe open in binary mode.
 
-    Damaged frames and noise are events like the good frames. The format is found out unless it is given. Raises
-    CaptureError, before it yields anything, for a file that is empty, or (noise in the megabytes aside) one without
-    any frame; and where a line of text is not what the format says, after it has yielded what stands before.
+    Damaged frames and noise are events too. Without *capture_format* the format is detected.
+
+    Raises CaptureError before the first event if the file is empty or has no frame (a file that starts with more than
+    1 MiB of noise raises it at the end). For an invalid line of text, raises it after all events before this line.
     """
-    return proved(_decode(read_bursts(source, capture_format)), _is_framed, _HELD_BACK)
+    return require_frame(_decode(read_bursts(source, capture_format)), _has_frame, _MAX_HELD_EVENTS)
 
 
 def read_bursts(
     source: BinaryIO, capture_format: CaptureFormat | None = None, size: int = _CHUNK
 ) -> Iterator[tuple[str, bytes]]:
-    """Return the bytes of a capture, each piece with its sender, read *size* bytes at a time.
+    """Return the bytes of a capture in pieces, each with its sender. Read *size* bytes at a time.
 
-    Raises CaptureError at once for a file that is empty, or text of neither format.
+    Raises CaptureError at once for an empty file, or for text in neither of the two text formats.
     """
-    # A pipe's bytes are taken as they come, so that a running sniff can be watched.
+    # read1 returns the bytes that a pipe has now, so that a running sniff can be displayed. read would wait for *size*.
     read: Callable[[int], bytes] = getattr(source, "read1", source.read)
     head = b""
     while len(head) < _HEAD and (more := read(size)):
         head += more
     if not head.strip():
-        raise CaptureError("no capture: it is empty")
+        raise CaptureError("not a capture: it is empty")
     if capture_format is None:
         capture_format = guess_format(head)
+    # In a binary capture these three bytes are noise and must be reported, in a text they are not part of the text.
     if capture_format is not CaptureFormat.BINARY:
         head = head.removeprefix(_BYTE_ORDER_MARK)
     chunks = chain([head], iter(lambda: read(size), b""))
@@ -122,7 +128,7 @@ def read_bursts(
 
 
 class _Sender:
-    """The decoder of one direction, and where it stands."""
+    """The decoder of one sender, and the position of its next event."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -131,32 +137,32 @@ class _Sender:
         self._noise = b""
 
     def feed(self, data: bytes) -> Iterator[CapturedEvent]:
-        """Yield the events that *data* completes, except noise that may go on."""
-        return self._joined(self._decoder.feed(data))
+        """Yield the events that *data* completes, except noise at the end: more noise may follow."""
+        return self._merge_noise(self._decoder.feed(data))
 
-    def settle(self) -> Iterator[CapturedEvent]:
-        """Yield the noise so far, because something else follows it."""
+    def flush_noise(self) -> Iterator[CapturedEvent]:
+        """Yield the noise so far, because other bytes follow."""
         if self._noise:
-            yield self._placed(Noise(self._noise))
+            yield self._with_offset(Noise(self._noise))
             self._noise = b""
 
-    def finish(self) -> Iterator[CapturedEvent]:
-        """Yield all that is left."""
-        yield from self._joined(self._decoder.flush())
-        yield from self.settle()
+    def flush(self) -> Iterator[CapturedEvent]:
+        """Yield all remaining events."""
+        yield from self._merge_noise(self._decoder.flush())
+        yield from self.flush_noise()
 
-    def _joined(self, events: Iterable[Event]) -> Iterator[CapturedEvent]:
+    def _merge_noise(self, events: Iterable[Event]) -> Iterator[CapturedEvent]:
         for event in events:
             if isinstance(event, Noise):
                 self._noise += event.raw
                 while len(self._noise) > NOISE_PIECE:
-                    yield self._placed(Noise(self._noise[:NOISE_PIECE]))
+                    yield self._with_offset(Noise(self._noise[:NOISE_PIECE]))
                     self._noise = self._noise[NOISE_PIECE:]
             else:
-                yield from self.settle()
-                yield self._placed(event)
+                yield from self.flush_noise()
+                yield self._with_offset(event)
 
-    def _placed(self, event: Event) -> CapturedEvent:
+    def _with_offset(self, event: Event) -> CapturedEvent:
         captured = CapturedEvent(self._offset, self._name, event)
         self._offset += captured.size
         return captured
@@ -165,45 +171,48 @@ class _Sender:
 def _decode(bursts: Iterable[tuple[str, bytes]]) -> Iterator[CapturedEvent]:
     senders: dict[str, _Sender] = {}
     last: _Sender | None = None
-    broken: CaptureError | None = None
+    format_error: CaptureError | None = None
     try:
         for name, data in bursts:
             sender = senders.get(name)
             if sender is None:
                 sender = senders[name] = _Sender(name)
+            # Noise ends where another sender begins. Otherwise a display would show it after the bytes that followed.
             if last is not None and last is not sender:
-                yield from last.settle()
+                yield from last.flush_noise()
             last = sender
             yield from sender.feed(data)
     except CaptureError as error:
-        broken = error
-    # Also before a line that is wrong: whoever recorded it may have been stopped in the middle of that line.
+        format_error = error
+    # Yield the events before an invalid line too: a recording that was interrupted ends in the middle of a line.
     for sender in senders.values():
-        yield from sender.finish()
-    if broken is not None:
-        raise broken
+        yield from sender.flush()
+    if format_error is not None:
+        raise format_error
 
 
-def _is_framed(captured: CapturedEvent) -> bool:
+def _has_frame(captured: CapturedEvent) -> bool:
     return not isinstance(captured.event, Noise)
 
 
-def proved(parts: Iterator[T], is_framed: Callable[[T], bool], most: int) -> Iterator[T]:
-    """Hold back noise at the start, *most* parts of it, until a frame has shown that this is a capture.
+def require_frame(parts: Iterator[T], has_frame: Callable[[T], bool], maximum: int) -> Iterator[T]:
+    """Hold back up to *maximum* parts of noise at the start, until the first frame shows that this is a capture.
 
-    Raises CaptureError at the end if none has.
+    Raises CaptureError at the end if there is no frame.
     """
     held: list[T] = []
     for part in parts:
         held.append(part)
-        framed = is_framed(part)
-        if framed or len(held) > most:
+        found = has_frame(part)
+        # Good and damaged frames count: a damaged capture is a capture. Without the limit, a large file of noise would
+        # be held in memory.
+        if found or len(held) > maximum:
             yield from held
             held.clear()
-        if framed:
+        if found:
             yield from parts
             return
-    raise CaptureError("no capture of an MT-5 line: there is no frame in it")
+    raise CaptureError("not a capture of an MT-5 line: there is no frame in it")
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -211,8 +220,8 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
     for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")
         yield from lines
-        if len(rest) > _LONGEST_LINE:
-            raise CaptureError(f"it has a line of more than {_LONGEST_LINE} bytes")
+        if len(rest) > _MAX_LINE:
+            raise CaptureError(f"not a capture: it has a line of more than {_MAX_LINE} bytes")
     if rest:
         yield rest
 
@@ -225,13 +234,14 @@ def _from_json(lines: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
         try:
             burst = json.loads(line)
             sender, data = burst.get("from", ""), bytes.fromhex(burst["hex"])
+        # The line may be any JSON value, and the object may have any types: all of that is one error of the file.
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
             sender = None
         if not isinstance(sender, str):
             raise CaptureError(f'line {number} is not of the form {{"from": "controller", "hex": "eb90..."}}')
         senders.add(sender)
-        if len(senders) > _MOST_SENDERS:
-            raise CaptureError(f"it has more than {_MOST_SENDERS} senders")
+        if len(senders) > _MAX_SENDERS:
+            raise CaptureError(f"not a capture: it has more than {_MAX_SENDERS} senders")
         yield sender, data
 
 
@@ -240,14 +250,15 @@ def _from_hex(chunks: Iterable[bytes]) -> Iterator[bytes]:
     rest = b""
     for chunk in chain(chunks, [b" "]):
         text = rest + chunk
-        # The last word may go on in the next chunk. One that is longer than a chunk has no prefix within it.
+        # The last word may continue in the next chunk, so keep it. A word longer than a chunk is hexadecimal without
+        # separators: pass on a multiple of 4 digits, because bytes.fromhex needs whole bytes.
         cut = 1 + max(map(text.rfind, _SEPARATORS))
         size = len(text) - cut
         if size >= _CHUNK:
             cut += size // 4 * 4
         text, rest = text[:cut], text[cut:]
         try:
-            yield bytes.fromhex(text.decode("ascii"))  # it passes over white space
+            yield bytes.fromhex(text.decode("ascii"))  # fast path: it skips white space, but no other separators
         except ValueError:
             yield from _from_words(text, line)
         line += text.count(b"\n")
@@ -258,10 +269,12 @@ def _from_words(text: bytes, line: int) -> Iterator[bytes]:
     for word in _WORD.finditer(text):
         match = _HEX_WORD.fullmatch(word[0].replace(b"\\x", b""))
         digits = match[1] if match else b""
+        # A single digit is one byte (Arduino). In a longer word, an odd number means that a digit is missing.
         if not digits or (len(digits) > 1 and len(digits) % 2):
+            # First the bytes before the wrong word, so that their frames are reported.
             yield bytes(data)
             line += text.count(b"\n", 0, word.start())
             what = word[0][:20].decode("ascii", "backslashreplace")
-            raise CaptureError(f"line {line}: {what!r} is no bytes in hexadecimal")
+            raise CaptureError(f"line {line}: {what!r} is not hexadecimal bytes")
         data += bytes.fromhex(digits.decode("ascii").zfill(2))
     yield bytes(data)

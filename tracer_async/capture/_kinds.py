@@ -1,4 +1,4 @@
-"""The kinds of damage that a capture can have. A module of its own, because it must not need NumPy."""
+"""The kinds of damage in a capture. A separate module, because it must be importable without NumPy."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ from tracer_async.protocol import Reason
 __all__ = ["KINDS"]
 
 KINDS: tuple[str, ...] = ("noise", *Reason)
-"""Names of the kinds of damage. The field ``kind`` of a record of damage is an index into it."""
+"""Names of the kinds of damage. The field ``kind`` of a damage record is an index into this tuple."""

@@ -1,4 +1,4 @@
-"""The records that a capture is decoded into, and what fills them."""
+"""The record types of a decoded capture, and the functions that fill them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Bytes: TypeAlias = NDArray[np.uint8]
 Places: TypeAlias = NDArray[np.intp]
 
 ROWS = 1 << 13
-"""How many records are worked on at a time, so that they stay in a processor's cache."""
+"""Number of records that are processed at a time. This many fit into the cache of a processor."""
 
 _OFFSET, _SENDER = ("offset", np.int64), ("sender", np.uint8)
 _FRAME = np.dtype(
@@ -24,7 +24,7 @@ _FRAME = np.dtype(
 _REPLY = np.dtype([_OFFSET, _SENDER, ("data", "V24")], align=True)
 DAMAGE = np.dtype([_OFFSET, _SENDER, ("kind", np.uint8), ("size", np.int32)], align=True)
 
-# The data of an A0 reply, under the names of `RealtimeData`: what, where, and how it is on the wire and given out.
+# The fields of an A0 reply: name in `RealtimeData`, offset, type on the wire, and type in the result.
 _FIELDS: tuple[tuple[str, int, str, type], ...] = (
     ("battery_voltage", 0, "<u2", np.float64),
     ("pv_voltage", 2, "<u2", np.float64),
@@ -50,7 +50,7 @@ _WIRE = np.dtype(
         "itemsize": 24,
     }
 )
-# Wide fields first: a record is 72 bytes then, and nearly none of them is padding.
+# Wide fields first: with this order a record has 72 bytes and almost no padding.
 _READING = np.dtype(
     [
         _OFFSET,
@@ -60,18 +60,18 @@ _READING = np.dtype(
     ],
     align=True,
 )
-# The bits of bytes 12 to 19 that are 0 in every valid reply.
+# A mask for bytes 12 to 19. A flag is 0 or 1, so its other bits must be 0. Byte 15 is reserved and has any value.
 _NO_FLAG = np.frombuffer(b"\xfe\xfe\xfe\0\xfe\xfe\xfe\xfe", np.uint32)
 
 
 def runs_at(view: Bytes, places: Places, size: int) -> NDArray[np.void]:
-    """Return the *size* bytes at each of *places*."""
-    # A view in which every place is the start of an element: NumPy gathers elements, and is slow at fields.
+    """Return the *size* bytes that start at each of *places*."""
+    # In this view every byte is the start of an element of *size* bytes. NumPy copies whole elements quickly.
     return np.ndarray((max(0, len(view) - size + 1),), f"V{size}", view, strides=(1,))[places]
 
 
 def frames_at(view: Bytes, start: Places) -> NDArray[np.void]:
-    """Return the headers of the frames that begin at each of *start*."""
+    """Return the headers of the frames that start at *start*."""
     frames = np.empty(len(start), _FRAME)
     frames["offset"] = start
     for index, name in enumerate(("controller_id", "command", "length"), len(SYNC)):
@@ -80,7 +80,7 @@ def frames_at(view: Bytes, start: Places) -> NDArray[np.void]:
 
 
 def replies_of(view: Bytes, frames: NDArray[np.void]) -> NDArray[np.void]:
-    """Gather the data of the frames that `RealtimeData.from_bytes` would decode."""
+    """Return the data of the frames that `RealtimeData.from_bytes` accepts."""
     is_reply = (frames["command"] == CommandCode.READ_REALTIME) & (frames["length"] == _WIRE.itemsize)
     start = frames["offset"][is_reply]
     data = runs_at(view, start + len(SYNC) + 3, _WIRE.itemsize)
@@ -95,7 +95,7 @@ def replies_of(view: Bytes, frames: NDArray[np.void]) -> NDArray[np.void]:
 
 
 def readings_of(replies: NDArray[np.void]) -> NDArray[np.void]:
-    """Decode gathered replies."""
+    """Decode the data of replies."""
     readings = np.empty(len(replies), _READING)
     for at in range(0, len(replies), ROWS):
         some, into = replies[at : at + ROWS], readings[at : at + ROWS]

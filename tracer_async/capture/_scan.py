@@ -1,14 +1,14 @@
-"""What `FrameDecoder` finds in a buffer, found in all of it at once.
+"""The rules of `FrameDecoder`, applied to a whole buffer at once.
 
-Its rules, stated over whole arrays:
+The rules for arrays:
 
-1. A good frame is a sync with a length up to 200, the end byte and the right CRC, unless it stands within another good
-   frame that begins before it.
-2. Each other sync that is not within a good frame began a damaged one. It goes on to the next place where a frame could
-   begin, or to where its length says; if that is within its own sync bytes, it was a stray EB 90.
-3. All else is noise.
+1. A good frame has sync bytes, a length of up to 200, the end byte and the right CRC, and does not start within another
+   good frame.
+2. Sync bytes outside of good frames start a damaged frame. It ends at its length, or earlier where the next frame could
+   start. If that is within its own sync bytes, it is noise (a stray EB 90).
+3. All other bytes are noise.
 
-So nothing has to be decoded in order but good frames that overlap, which are rare.
+Only good frames that overlap, which are rare, have to be processed in order.
 """
 
 from __future__ import annotations
@@ -28,15 +28,18 @@ __all__ = ["Found", "Sender"]
 Mask: TypeAlias = NDArray[np.bool_]
 
 _HEADER_SIZE = len(SYNC) + 3
-_SEARCHED = 1 << 17
-_PROBED = 64
+# Bytes that are searched for sync bytes at a time, so that the masks fit into the cache of a processor.
+_SEARCH_CHUNK = 1 << 17
+# Frames of a uniform capture that are checked first.
+_PROBE_ROWS = 64
 
 _NOISE = KINDS.index("noise")
 _CRC, _END, _LENGTH, _UNFINISHED = map(KINDS.index, (Reason.CRC, Reason.END, Reason.LENGTH, Reason.UNFINISHED))
 
 
 def _crc_table() -> NDArray[np.uint16]:
-    """Return the CRC of each word, both with the first byte as the low one: an XOR of the CRCs of the word's bits."""
+    """Return the CRC of each 16-bit word. Words and CRCs have their first byte as the low one."""
+    # A CRC is linear: that of a word is the XOR of the CRCs of its bits. So each bit doubles the table.
     table = np.zeros(1, np.uint16)
     for bit in range(16):
         crc = crc16((1 << bit).to_bytes(2, "little")).to_bytes(2, "big")
@@ -48,7 +51,7 @@ _TABLE = _crc_table()
 
 
 class Found(NamedTuple):
-    """The arrays of a `Capture`, with the replies not decoded yet."""
+    """The arrays of a `Capture`, before the replies are decoded."""
 
     senders: tuple[str, ...]
     replies: NDArray[np.void]
@@ -58,26 +61,26 @@ class Found(NamedTuple):
 
 
 class Sender:
-    """The bytes of one direction that are not decided on yet, and where they stand."""
+    """The pending bytes of one sender, and their position."""
 
     def __init__(self, index: int) -> None:
         self._index = index
         self._offset = 0
-        self._held: list[bytes] = []
+        self._pending: list[bytes] = []
 
-    def hold(self, data: bytes) -> None:
-        """Keep received bytes for the next scan."""
-        self._held.append(data)
+    def feed(self, data: bytes) -> None:
+        """Store received bytes for the next scan."""
+        self._pending.append(data)
 
     def scan(self, senders: tuple[str, ...], *, last: bool) -> Found | None:
-        """Return what is decided by the bytes so far, or None if nothing is; all of it is if they are the *last*.
+        """Return the frames and the damage that are complete, or None. With *last* all bytes are complete.
 
-        The names of all *senders* go into it as they are.
+        *senders* are the names of all senders, for the result.
         """
-        data = b"".join(self._held)
+        data = b"".join(self._pending)
         view = np.frombuffer(data, np.uint8)
         start, stop, damage, done = _scan(view, last=last)
-        self._held = [data[done:]]
+        self._pending = [data[done:]]
         if not done:
             return None
         frames = frames_at(view, start)
@@ -97,10 +100,10 @@ class Sender:
         return found
 
 
-def _frame_size(view: Bytes) -> int:
-    """Return the size of the frames if there is nothing else, all are good and of one size; if not, 0.
+def _uniform_frame_size(view: Bytes) -> int:
+    """Return the frame size if the buffer contains only good frames of one size, else 0. The last frame may be cut.
 
-    This is what most captures are, and it takes half as long as looking for the frames. The last may be cut off.
+    Most captures are like this, and this check takes half as long as searching for the frames.
     """
     length = int(view[8]) if len(view) >= _HEADER_SIZE else MAX_DATA
     size = OVERHEAD + length
@@ -108,8 +111,8 @@ def _frame_size(view: Bytes) -> int:
     if not count or length > MAX_DATA:
         return 0
     every = view[: count * size].reshape(count, size)
-    # A few at first: where there is damage, it soon shows.
-    for rows in every[:_PROBED], every[_PROBED:]:
+    # Check a few rows first: in a damaged capture they usually fail, and the rest need not be checked.
+    for rows in every[:_PROBE_ROWS], every[_PROBE_ROWS:]:
         for index, byte in (*enumerate(SYNC), (8, length), (size - 1, END)):
             if (rows[:, index] != byte).any():
                 return 0
@@ -121,55 +124,58 @@ def _frame_size(view: Bytes) -> int:
 
 
 def _scan(view: Bytes, *, last: bool) -> tuple[Places, Places, NDArray[np.void], int]:
-    """Return where the good frames start and stop, the damage, and how many bytes that is."""
+    """Return the starts and ends of the good frames, the damage records, and the number of bytes they cover."""
     size = len(view)
-    even = _frame_size(view)
-    if even and not (last and size % even):
-        start = np.arange(0, size - even + 1, even)
-        return start, start + even, np.empty(0, DAMAGE), len(start) * even
+    uniform_size = _uniform_frame_size(view)
+    if uniform_size and not (last and size % uniform_size):
+        start = np.arange(0, size - uniform_size + 1, uniform_size)
+        return start, start + uniform_size, np.empty(0, DAMAGE), len(start) * uniform_size
     syncs = _syncs(view)
     starts = syncs[: np.searchsorted(syncs, size - _HEADER_SIZE, "right")]
     lengths = view[starts + 8]
     stops = starts + (lengths.astype(np.intp) + OVERHEAD)
 
+    # Apply the cheap conditions first: the CRC, the most expensive one, is computed only for the remaining candidates.
     good = np.flatnonzero((stops <= size) & (lengths <= MAX_DATA))
     good = good[view[stops[good] - 1] == END]
-    good = good[_right_crc(view, starts[good], lengths[good])]
-    good = good[_in_turn(starts[good], stops[good])]
+    good = good[_has_right_crc(view, starts[good], lengths[good])]
+    good = good[_without_overlaps(starts[good], stops[good])]
     start, stop = starts[good], stops[good]
-    bad = _outside(starts, good, stop)
+    bad = _outside_of_good_frames(starts, good, stop)
 
-    # A frame that is not whole yet, or the start of a header, has to wait for more bytes.
+    # An incomplete frame or header at the end must wait for more bytes.
     limit = size
     if not last:
         unfinished = bad[(stops[bad] > size) & (lengths[bad] <= MAX_DATA)]
         limit = int(starts[unfinished[0]]) if len(unfinished) else max(0, size - _HEADER_SIZE + 1)
+        # Good frames after the limit wait too: the incomplete frame may turn out to contain them.
         frames = np.searchsorted(start, limit)
         start, stop = start[:frames], stop[:frames]
         bad = bad[: np.searchsorted(starts[bad], limit)]
 
     begin, end, kind = _damaged(view, syncs, starts[bad], stops[bad], lengths[bad])
-    # Frames, good and damaged, do not overlap, so their starts and their ends sort alike; noise is what is between.
+    # Good and damaged frames do not overlap, so sorted starts and sorted ends match. The gaps between them are noise.
     edges = _merged(start, begin), _merged(stop, end)
     limit = max(limit, int(edges[1][-1]) if len(edges[1]) else 0)
-    quiet, quiet_end = _pieces(np.append(0, edges[1]), np.append(edges[0], limit))
-    if not last and len(quiet) and quiet_end[-1] == limit:
-        # More noise may follow and belong to the same piece.
-        limit = int(quiet[-1])
-        quiet, quiet_end = quiet[:-1], quiet_end[:-1]
+    noise, noise_end = _pieces(np.append(0, edges[1]), np.append(edges[0], limit))
+    if not last and len(noise) and noise_end[-1] == limit:
+        # More noise may follow. It belongs to the same event, up to NOISE_PIECE bytes.
+        limit = int(noise[-1])
+        noise, noise_end = noise[:-1], noise_end[:-1]
 
-    damage = np.empty(len(begin) + len(quiet), DAMAGE)
-    damage["offset"] = np.concatenate([begin, quiet])
-    damage["size"] = np.concatenate([end - begin, quiet_end - quiet])
-    damage["kind"] = np.concatenate([kind, np.full(len(quiet), _NOISE)])
+    damage = np.empty(len(begin) + len(noise), DAMAGE)
+    damage["offset"] = np.concatenate([begin, noise])
+    damage["size"] = np.concatenate([end - begin, noise_end - noise])
+    damage["kind"] = np.concatenate([kind, np.full(len(noise), _NOISE)])
     return start, stop, damage[np.argsort(damage["offset"], kind="stable")], limit
 
 
 def _syncs(view: Bytes) -> Places:
-    """Return every place where sync bytes stand, overlapping ones too."""
+    """Return the positions of all sync bytes, including overlapping ones."""
     found = []
-    for at in range(0, len(view), _SEARCHED):
-        part = view[at : at + _SEARCHED + len(SYNC) - 1]
+    for at in range(0, len(view), _SEARCH_CHUNK):
+        # The chunks overlap by 5 bytes, so that sync bytes at a border are found once.
+        part = view[at : at + _SEARCH_CHUNK + len(SYNC) - 1]
         pair = part[1:] == SYNC[1]
         pair &= part[:-1] == SYNC[0]
         sync = pair[:-4] & pair[2:-2]
@@ -178,21 +184,21 @@ def _syncs(view: Bytes) -> Places:
     return np.concatenate(found) if found else np.empty(0, np.intp)
 
 
-def _right_crc(view: Bytes, starts: Places, lengths: Bytes) -> Mask:
-    """Say which frames have the right CRC, those of one length together."""
+def _has_right_crc(view: Bytes, starts: Places, lengths: Bytes) -> Mask:
+    """Return which frames have the right CRC. Frames of the same length are checked together."""
     present = np.flatnonzero(np.bincount(lengths)).tolist()
     if len(present) == 1:
-        return _right_crc_of(view, starts, present[0])
+        return _has_right_crc_of_length(view, starts, present[0])
     right = np.empty(len(starts), np.bool_)
     for length in present:
         alike = lengths == length
-        right[alike] = _right_crc_of(view, starts[alike], length)
+        right[alike] = _has_right_crc_of_length(view, starts[alike], length)
     return right
 
 
-def _right_crc_of(view: Bytes, starts: Places, length: int) -> Mask:
+def _has_right_crc_of_length(view: Bytes, starts: Places, length: int) -> Mask:
     right = np.empty(len(starts), np.bool_)
-    # From the controller ID to the CRC; if that is an odd number of bytes, the first is a word by itself.
+    # The words from the controller ID to the CRC. If the number of bytes is odd, the first byte is checked separately.
     size = 3 + length + 2
     odd = size & 1
     for at in range(0, len(starts), ROWS):
@@ -203,7 +209,7 @@ def _right_crc_of(view: Bytes, starts: Places, length: int) -> Mask:
 
 
 def _is_crc(words: NDArray[np.uint16], first: Bytes | None) -> Mask:
-    """Say of which rows the last word is the CRC of what is before it: a byte, if there is an odd one, and words."""
+    """Return for which rows the last word is the CRC of *first*, if there is one, and the words before."""
     *inner, check = np.ascontiguousarray(words.T)
     crc = np.zeros(len(check), np.uint16) if first is None else _TABLE.take(first.astype(np.uint16) << 8)
     for word in inner:
@@ -212,10 +218,11 @@ def _is_crc(words: NDArray[np.uint16], first: Bytes | None) -> Mask:
     return right
 
 
-def _in_turn(start: Places, stop: Places) -> Places | slice:
-    """Return which frames are left when each that begins within an earlier one is taken away."""
+def _without_overlaps(start: Places, stop: Places) -> Places | slice:
+    """Return the indexes of the frames that do not start within an earlier one."""
     if (stop[:-1] <= start[1:]).all():
         return slice(None)
+    # In order, because a frame that is dropped must not hide a third one that overlaps only with it.
     following = np.searchsorted(start, stop).tolist()
     taken = []
     at = 0
@@ -225,29 +232,32 @@ def _in_turn(start: Places, stop: Places) -> Places | slice:
     return np.array(taken, np.intp)
 
 
-def _outside(starts: Places, good: Places, stop: Places) -> Places:
-    """Return which places, of those that *starts* lists, are in no good frame; these are the *good* ones of them."""
+def _outside_of_good_frames(starts: Places, good: Places, stop: Places) -> Places:
+    """Return the indexes into *starts* that are outside of the good frames. *good* are the indexes of good frames."""
     rest = np.ones(len(starts), np.bool_)
     rest[good] = False
     places = np.flatnonzero(rest)
     before = np.searchsorted(good, places) - 1
-    # Without a frame before it, a place is compared with the last frame, behind it; without any frame, with 0.
+    # The appended 0 is for the case without any good frame. An index of -1 selects it, or the last frame, and does no
+    # harm, because the first condition is true for it.
     return places[(before < 0) | (starts[places] >= np.append(stop, 0)[before])]
 
 
 def _damaged(
     view: Bytes, syncs: Places, starts: Places, stops: Places, lengths: Bytes
 ) -> tuple[Places, Places, NDArray[np.uint8]]:
-    """Return where damaged frames begin and end, and their kind, of the headers that began no good frame."""
+    """Return start, end and kind of the damaged frames, for the headers that start no good frame."""
     kind = np.full(len(starts), _CRC, np.uint8)
     if not len(starts):
         return starts, stops, kind
+    # Later lines overwrite earlier ones: a frame with a wrong length has no meaningful end, an unfinished one no CRC.
     kind[view[np.minimum(stops, len(view)) - 1] != END] = _END
     kind[stops > len(view)] = _UNFINISHED
     kind[lengths > MAX_DATA] = _LENGTH
     stops = np.where(kind == _LENGTH, starts + _HEADER_SIZE, np.minimum(stops, len(view)))
 
-    # Each ends where a frame could begin: at the start of sync bytes that runs up to its stop, or at whole ones.
+    # A damaged frame ends where the next frame could start: at complete sync bytes, or at the beginning of sync bytes
+    # that reaches to its end. Otherwise it would swallow the next frame.
     end = stops
     for size in range(1, len(SYNC)):
         begun = np.ones(len(starts), np.bool_)
@@ -256,12 +266,13 @@ def _damaged(
         end = np.where(begun, stops - size, end)
     following = np.append(syncs, len(view))[np.searchsorted(syncs, starts, "right")]
     end = np.where(following + len(SYNC) <= stops, np.minimum(end, following), end)
+    # A header whose frame ends within its own sync bytes is not a frame: these bytes remain noise.
     whole = end - starts >= len(SYNC)
     return starts[whole], end[whole], kind[whole]
 
 
 def _pieces(begin: Places, end: Places) -> tuple[Places, Places]:
-    """Return the noise between places, where there is any, in pieces as `read_capture` has them."""
+    """Return the starts and ends of the noise in the gaps, in pieces of up to NOISE_PIECE bytes."""
     counts = (end - begin + NOISE_PIECE - 1) // NOISE_PIECE
     if (counts <= 1).all():
         any_noise = counts > 0

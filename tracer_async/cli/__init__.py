@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 __all__ = ["main"]
@@ -9,6 +10,7 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command with the process's arguments, and exit with a code of `tracer_async.cli.exit_codes`."""
+    _open_closed_streams()
     try:
         try:
             import click  # noqa: F401  # only to find out whether it is there
@@ -26,3 +28,18 @@ def main() -> None:
     except KeyboardInterrupt:  # before there was anything to interrupt
         code = 130
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Send a standard stream that is closed (``>&-``) to the null device.
+
+    Otherwise a socket would get its descriptor, and receive what is meant for standard output.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != descriptor:
+                os.dup2(null, descriptor)
+                os.close(null)
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))  # noqa: SIM115

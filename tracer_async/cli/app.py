@@ -1,4 +1,4 @@
-"""The group of all commands, and what becomes of their errors."""
+"""The group of all commands, and how their errors are reported."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tracer_async.cli.control import load, settings
 from tracer_async.cli.decode import decode
 from tracer_async.cli.exit_codes import ExitCode, exit_code, table
 from tracer_async.cli.options import URL_VARIABLE, verbose_option
+from tracer_async.cli.ports import ports
 from tracer_async.cli.read import read
 from tracer_async.cli.simulate import simulate
 from tracer_async.cli.watch import watch
@@ -29,11 +30,11 @@ _HELP = f"""Read and control EPsolar Tracer solar charge controllers with the MT
 URL is one of
   /dev/ttyUSB0, COM3, serial:///dev/ttyUSB0   a serial port
   192.168.1.20:8088, tcp://HOST:PORT          a serial-to-TCP bridge
-  tls://HOST:PORT                             the same behind TLS
+  tls://HOST:PORT                             a bridge behind TLS
   unix:/run/tracer.sock                       a Unix socket
-  sim:                                        a simulated controller, for a try
+  sim:                                        a simulated controller
 
-Without URL, the environment variable {URL_VARIABLE} is taken. Data goes to standard output, all else to standard error.
+The default URL is the environment variable {URL_VARIABLE}. Data goes to standard output, messages go to standard error.
 """
 
 
@@ -42,10 +43,10 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            # Whoever read the output has had enough: no failure, which click would make of it.
+            # The reader of the output has closed it, which is not a failure. click would make one of it.
             _discard_output()
             ctx.exit(ExitCode.OK)
-        except KeyboardInterrupt:  # of which click would write a line
+        except KeyboardInterrupt:  # click would write a line about it
             ctx.exit(_interrupted())
 
 
@@ -61,15 +62,15 @@ class _Commands(click.Group):
 def cli(ctx: click.Context) -> None:
     """See `_HELP`."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-        ctx.color = False  # rich finds out by itself, click does not
+        ctx.color = False  # rich respects these variables, click does not
 
 
-for _command in (read, watch, load, settings, simulate, decode):
+for _command in (read, watch, load, settings, ports, simulate, decode):
     cli.add_command(_command)
 
 
 def run() -> int:
-    """Run the command with the process's arguments; return its exit code, after a sentence for whatever went wrong."""
+    """Run the command with the process's arguments and return its exit code. An error is reported in one sentence."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without a degree sign still gets its numbers
@@ -112,6 +113,6 @@ def _complain(sentence: str) -> None:
 
 
 def _discard_output() -> None:
-    """Send what is still buffered nowhere, so that it does not fail once more at exit."""
+    """Discard what is still buffered, so that writing it does not fail again at exit."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,11 +1,11 @@
-"""Charts of block characters, whose columns begin at fixed times, so that they do not flicker from one to the next."""
+"""Charts of block characters. Columns begin at fixed times, so that they do not flicker between two drawings."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
 
-__all__ = ["bars", "columns", "step_of"]
+__all__ = ["bars", "columns", "scale", "step_of"]
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _ASCII = " .:-=+*%#"
@@ -35,14 +35,25 @@ def columns(points: Iterable[tuple[float, float]], now: float, step: float, widt
     return [total / count if count else None for total, count in zip(sums, counts, strict=True)]
 
 
+def scale(values: Sequence[float], least: float) -> tuple[float, float]:
+    """Return the ends of the scale: the lowest and the highest value, but at least *least* apart, and not below 0.
+
+    Every chart has its scale by this one rule. *least* keeps the jitter of the last digit from filling a chart.
+    """
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    missing = max(0.0, least - (high - low))
+    low = max(0.0, low - missing / 2)
+    return low, max(high, low + least)
+
+
 def bars(values: Sequence[float | None], low: float, high: float, height: int, *, plain: bool = False) -> list[str]:
     """Draw *values* between *low* and *high* as *height* lines, the top one first; None stays blank.
 
-    With *plain*, of ASCII characters alone.
+    With *plain*, only ASCII characters are used.
     """
     glyphs = _ASCII if plain else _BLOCKS
     most = len(glyphs) - 1
-    # The lowest value still shows: a blank means that nothing was measured.
+    # The lowest value has a bar, too: a blank means that nothing was measured.
     span = high - low
     levels = [
         None if value is None else 1 + round((value - low) / span * (height * most - 1)) if span else height * most // 2
@@ -50,7 +61,7 @@ def bars(values: Sequence[float | None], low: float, high: float, height: int, *
     ]
     return [
         "".join(
-            " " if level is None else glyphs[max(0, min(most, level - row * most))]  # what of it is in this row
+            " " if level is None else glyphs[max(0, min(most, level - row * most))]  # the part in this row
             for level in levels
         )
         for row in reversed(range(height))

@@ -1,78 +1,29 @@
-"""Files of columns that are written chunk by chunk: npz and Parquet. Each imports what it needs when it is used."""
+"""A Parquet file of readings, written chunk by chunk. What it needs is imported when it is used."""
 
 from __future__ import annotations
 
-import shutil
-from contextlib import ExitStack
-from pathlib import Path
-from tempfile import TemporaryFile
-from typing import IO, TYPE_CHECKING, Any, BinaryIO
-from zipfile import ZipFile
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+from tracer_async.cli.formats import DATA_FIELDS
 from tracer_async.errors import MissingExtraError
-from tracer_async.protocol import RealtimeData
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["COLUMNS", "NpzFile", "ParquetFile"]
+__all__ = ["COLUMNS", "ParquetFile"]
 
-COLUMNS = ("offset", "sender", *RealtimeData._fields)
+COLUMNS = ("offset", "sender", *DATA_FIELDS)
+"""The columns of a table of readings, in CSV too."""
 
 # So many readings, about 10 MB, make a row group.
 _ROW_GROUP = 1 << 17
 
-
-class NpzFile:
-    """An npz file: an array for each of `COLUMNS`, and the names of the senders, which ``sender`` counts into.
-
-    In the file an array's length comes before it, and is not known until the last chunk. So the columns wait in
-    temporary files, in *folder*: the usual place for such files may be in memory.
-    """
-
-    def __init__(self, out: BinaryIO, folder: Path | None) -> None:
-        self._out = out
-        self._folder = folder
-        self._files = ExitStack()
-        self._columns: dict[str, tuple[IO[bytes], np.dtype[Any]]] = {}
-        self._count = 0
-        self._senders: tuple[str, ...] = ()
-
-    def write(self, readings: NDArray[np.void], senders: tuple[str, ...]) -> None:
-        """Add the readings of a chunk."""
-        for name in COLUMNS:
-            if name not in self._columns:
-                file = self._files.enter_context(TemporaryFile(dir=self._folder))  # noqa: SIM115  # the stack closes it
-                self._columns[name] = file, readings.dtype[name]
-            self._columns[name][0].write(readings[name].tobytes())
-        self._count += len(readings)
-        self._senders = senders
-
-    def finish(self) -> None:
-        """Put the columns together. Without a chunk, nothing is written."""
-        if not self._columns:
-            return
-        import numpy as np
-        from numpy.lib import format as npy
-
-        with ZipFile(self._out, "w") as archive:
-            for name, (column, dtype) in self._columns.items():
-                column.seek(0)
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as array:
-                    header = {"descr": dtype.base.str, "fortran_order": False, "shape": (self._count, *dtype.shape)}
-                    npy.write_array_header_1_0(array, header)
-                    shutil.copyfileobj(column, array, 1 << 20)
-            with archive.open("senders.npy", "w") as array:
-                npy.write_array(array, np.array(self._senders), allow_pickle=False)
-
-    def close(self) -> None:
-        """Give up the temporary files."""
-        self._files.close()
+_POWERS = {"charge_power": "charge_current", "load_power": "load_current"}
 
 
 class ParquetFile:
-    """A Parquet file: a column for each of `COLUMNS`, the sender by its name or null, the reserved bytes as bytes."""
+    """A Parquet file with a column for each of `COLUMNS`. The sender is its name or null."""
 
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
@@ -82,9 +33,10 @@ class ParquetFile:
 
     @staticmethod
     def require() -> None:
-        """Raise MissingExtraError unless pyarrow is installed."""
+        """Raise MissingExtraError unless NumPy and pyarrow are installed."""
         try:
-            import pyarrow as pa  # noqa: F401  # only to find out whether it is there
+            import numpy as np  # noqa: F401  # only to find out whether it is there
+            import pyarrow as pa  # noqa: F401
         except ImportError as error:
             raise MissingExtraError("writing Parquet", "parquet") from error
 
@@ -93,11 +45,16 @@ class ParquetFile:
         import numpy as np
         import pyarrow as pa
 
-        columns = {name: pa.array(np.ascontiguousarray(readings[name])) for name in COLUMNS if name != "reserved"}
-        columns["sender"] = pa.array([name or None for name in senders], pa.string()).take(columns["sender"])
-        raw = pa.py_buffer(readings["reserved"].tobytes())
-        columns["reserved"] = pa.Array.from_buffers(pa.binary(4), len(readings), [None, raw])
-        self._batches.append(pa.RecordBatch.from_pydict(columns))
+        def column(name: str) -> Any:
+            if name == "sender":
+                return pa.array([sender or None for sender in senders], pa.string()).take(pa.array(readings["sender"]))
+            if name == "reserved":
+                return _hexadecimal(np.ascontiguousarray(readings["reserved"]))
+            if name in _POWERS:
+                return pa.array(_power(readings["battery_voltage"], readings[_POWERS[name]]))
+            return pa.array(np.ascontiguousarray(readings[name]))
+
+        self._batches.append(pa.RecordBatch.from_pydict({name: column(name) for name in COLUMNS}))
         self._count += len(readings)
         if self._count >= _ROW_GROUP:
             self._write_row_group()
@@ -114,13 +71,34 @@ class ParquetFile:
         self._count = 0
 
     def finish(self) -> None:
-        """Write what is left, and the file's end. Without a chunk, nothing is written."""
+        """Write what is left, and the end of the file. Without a chunk, nothing is written."""
         if self._batches:
             self._write_row_group()
         self.close()
 
     def close(self) -> None:
-        """Give up what has not been written yet."""
+        """Discard what has not been written yet."""
         self._batches.clear()
         if self._writer is not None:
             self._writer.close()
+
+
+def _power(volts: NDArray[np.float64], amperes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return watts, rounded as `RealtimeData.to_dict` rounds them: from whole numbers of hundredths."""
+    import numpy as np
+
+    watts: NDArray[np.float64] = np.rint(np.rint(volts * 100) * np.rint(amperes * 100) / 100) / 100
+    return watts
+
+
+def _hexadecimal(rows: NDArray[np.uint8]) -> Any:
+    """Return each row of bytes as a string of hexadecimal digits."""
+    import numpy as np
+    import pyarrow as pa
+
+    digits = np.frombuffer(b"0123456789abcdef", np.uint8)
+    text = np.stack([digits[rows >> 4], digits[rows & 15]], axis=-1)
+    ends = np.arange(len(rows) + 1, dtype=np.int32) * (2 * rows.shape[1])
+    return pa.Array.from_buffers(
+        pa.string(), len(rows), [None, pa.py_buffer(ends.tobytes()), pa.py_buffer(text.tobytes())]
+    )

@@ -1,18 +1,22 @@
-"""``tracer-async load`` and ``tracer-async settings``: what changes something in the controller."""
+"""``tracer-async load`` and ``tracer-async settings``: the commands that change something in the controller."""
 
 from __future__ import annotations
 
+import json
 import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
 
 import click
 
+from tracer_async.cli.event_loop import run_async
 from tracer_async.cli.exit_codes import ExitCode
-from tracer_async.cli.options import client_of, link_options, resolved_url
-from tracer_async.cli.running import run_async
+from tracer_async.cli.formats import Format, Value, utc
+from tracer_async.cli.options import client_of, format_option, link_options, resolved_url
 from tracer_async.errors import LinkLostError, TracerError
 from tracer_async.protocol import BatteryType, ControlSettings, Frame, LoadMode, WriteSettings
 
-__all__ = ["load", "mode_word", "settings"]
+__all__ = ["load", "mode_word", "settings", "settings_to_dict"]
 
 _WORDS = {
     LoadMode.DUSK_TO_DAWN: "dusk-to-dawn",
@@ -25,7 +29,7 @@ _MODES_2 = {word: mode for word, mode in _MODES.items() if mode is LoadMode.OFF 
 
 _CAUTION = (
     "This replaces every setting of the controller. The protocol has no command that reads settings back, and writing "
-    "them is unverified on hardware: note down what the MT-5 meter shows before you go on."
+    "them is unverified on hardware. Write down what the MT-5 meter shows before you go on."
 )
 
 _UNWRITTEN = (
@@ -35,36 +39,73 @@ _UNWRITTEN = (
 
 
 def mode_word(mode: LoadMode) -> str:
-    """Return the word that the command line has for a load mode."""
+    """Return the word for a load mode on the command line."""
     return _WORDS.get(mode, f"{mode.value}h")
+
+
+def settings_to_dict(values: ControlSettings) -> dict[str, str | int]:
+    """Return the settings by their names, as words and numbers that the command line takes."""
+    return {
+        "battery_type": values.battery_type.name.lower(),
+        "battery_capacity": values.battery_capacity,
+        "temperature_compensation": values.temperature_compensation,
+        "load_mode_1": mode_word(values.load_mode_1),
+        "load_mode_2": mode_word(values.load_mode_2),
+    }
+
+
+def _run(url: str, output: Format | None, command: Callable[[], Awaitable[tuple[str, Mapping[str, Value]]]]) -> None:
+    """Run *command*, and print the sentence or, with JSON, the values that it returns, or its error."""
+
+    async def run() -> None:
+        sentence, values = await command()
+        click.echo(_record(url, {"ok": True, **values}) if output is Format.JSON else sentence)
+
+    try:
+        run_async(run)
+    except TracerError as error:
+        if output is Format.JSON:
+            click.echo(_record(url, {"ok": False, "error": str(error)}))
+        raise
+
+
+def _record(url: str, values: Mapping[str, Value]) -> str:
+    return json.dumps({"time": utc(time.time()), "address": url, **values})
 
 
 @click.command(short_help="Switch the load on or off.")
 @click.argument("words", nargs=-1, metavar="[URL] on|off")
+@format_option(Format.TEXT, Format.JSON)
 @link_options
 @click.pass_context
-def load(ctx: click.Context, words: tuple[str, ...], timeout: float, retries: int) -> None:
+def load(ctx: click.Context, words: tuple[str, ...], output: Format | None, timeout: float, retries: int) -> None:
     """Switch the load on or off, and print the state that the controller confirms.
 
-    It follows only while its load mode is manual and no protection is active. A load that was left as it was, or that
-    may be on or off, has an exit code of its own.
+    The order of URL and state does not matter. The load follows only while the load mode is manual and no protection
+    is active. If the controller does not switch it, or the state is unknown, the exit code tells so.
     """
-    if not words:
-        raise click.UsageError("On or off is missing: tracer-async load URL on", ctx)
-    *urls, state = words
-    if len(urls) > 1:
-        raise click.UsageError("One controller at a time: tracer-async load URL on", ctx)
-    if state not in ("on", "off"):
-        wrong = f"{state!r} is neither on nor off" if urls or ":" not in state else "On or off is missing"
-        raise click.UsageError(f"{wrong}: tracer-async load URL on", ctx)
-    url = resolved_url(ctx, urls[0] if urls else "")
+    url, state = _url_and_state(ctx, words)
 
-    async def switch() -> None:
+    async def switch() -> tuple[str, Mapping[str, Value]]:
         async with client_of(url, timeout, retries) as tracer:
             confirmed = await tracer.set_load(state == "on")
-        click.echo(f"load {confirmed.name.lower()}")
+        return f"load {confirmed}", {"load_on": bool(confirmed)}
 
-    run_async(switch)
+    _run(url, output, switch)
+
+
+def _url_and_state(ctx: click.Context, words: tuple[str, ...]) -> tuple[str, str]:
+    right = "tracer-async load URL on"
+    states = [word.lower() for word in words if word.lower() in ("on", "off")]
+    urls = [word for word in words if word.lower() not in ("on", "off")]
+    if not states:
+        wrong = f"{urls[-1]!r} is neither on nor off" if len(urls) == 2 else "On or off is missing"
+        raise click.UsageError(f"{wrong}: {right}", ctx)
+    if len(states) > 1:
+        raise click.UsageError(f"Give on or off once: {right}", ctx)
+    if len(urls) > 1:
+        raise click.UsageError(f"One controller at a time: {right}", ctx)
+    return resolved_url(ctx, urls[0] if urls else ""), states[0]
 
 
 @click.command(short_help="Write all control settings at once.")
@@ -94,10 +135,11 @@ def load(ctx: click.Context, words: tuple[str, ...], timeout: float, retries: in
     type=click.Choice(list(_MODES_2), case_sensitive=False),
     required=True,
     metavar="MODE",
-    help="A second stretch of the night: 1h to 15h, or off.",
+    help="Second period of the night: 1h to 15h, or off.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the frame and its meaning; write nothing. Needs no URL.")
 @click.option("--yes", is_flag=True, help="Do not ask before writing.")
+@format_option(Format.TEXT, Format.JSON)
 @link_options
 @click.pass_context
 def settings(
@@ -111,13 +153,14 @@ def settings(
     load_mode_2: str,
     dry_run: bool,
     yes: bool,
+    output: Format | None,
     timeout: float,
     retries: int,
 ) -> None:
     """Write all control settings at once.
 
-    No command of the protocol reads them back, and writing them is unverified on hardware. A write that gets no answer
-    is never repeated by itself.
+    No command of the protocol reads them back, and writing them is unverified on hardware. If a write gets no answer,
+    it is not sent again.
     """
     try:
         values = ControlSettings(
@@ -130,13 +173,13 @@ def settings(
     except ValueError as error:
         raise click.UsageError(str(error), ctx) from error
     if dry_run:
-        click.echo("\n".join(_explained(values)))
+        click.echo(_dry_run(values, output))
         return
     checked = resolved_url(ctx, url or "")
     if not yes:
         _confirm(ctx, checked, values)
 
-    async def write() -> None:
+    async def write() -> tuple[str, Mapping[str, Value]]:
         async with client_of(checked, timeout, retries) as tracer:
             try:
                 await tracer.write_settings(values)
@@ -145,15 +188,17 @@ def settings(
                 if isinstance(error, LinkLostError) or getattr(error, "command", None) == WriteSettings.code:
                     click.echo("The settings may have been written or not: look at the MT-5 meter.", err=True)
                 raise
-        click.echo("settings acknowledged by the controller")
+        return "settings acknowledged by the controller", settings_to_dict(values)
 
-    run_async(write)
+    _run(checked, output, write)
 
 
 def _confirm(ctx: click.Context, url: str, values: ControlSettings) -> None:
     if not sys.stdin.isatty():
         raise click.UsageError(
-            "There is no terminal to ask at: nothing was written. Check with --dry-run, then write with --yes.", ctx
+            "Nothing was written: standard input is not a terminal, so nobody can confirm. Check the settings with "
+            "--dry-run, then write them with --yes.",
+            ctx,
         )
     click.echo("\n".join(_meaning(values)), err=True)
     click.echo(f"\n{_CAUTION}\n", err=True)
@@ -162,26 +207,19 @@ def _confirm(ctx: click.Context, url: str, values: ControlSettings) -> None:
         ctx.exit(ExitCode.NOT_CONFIRMED)
 
 
-def _explained(values: ControlSettings) -> list[str]:
-    """Return the frame that would be sent, and each of its parts."""
+def _dry_run(values: ControlSettings, output: Format | None) -> str:
+    """Return the frame that would be sent, and the meaning of its data."""
     data = values.to_bytes()
-    # What the client sends as long as nobody gives it another controller ID.
+    # What the client sends unless it is given another controller ID.
     wire = Frame(0x16, WriteSettings.code, data).encode()
-    return [
-        f"frame  {wire.hex(' ').upper()}",
-        f"data   {data.hex(' ').upper()}",
-        "",
-        *_meaning(values),
-        "",
-        _UNWRITTEN,
-    ]
+    if output is Format.JSON:
+        return json.dumps({"frame": wire.hex(), "data": data.hex(), **settings_to_dict(values)})
+    lines = [f"frame  {wire.hex(' ').upper()}", f"data   {data.hex(' ').upper()}", "", *_meaning(values)]
+    return "\n".join([*lines, "", _UNWRITTEN])
 
 
 def _meaning(values: ControlSettings) -> list[str]:
+    units = {"battery_capacity": " Ah"}
     return [
-        f"battery type              {values.battery_type.name.lower()}",
-        f"battery capacity          {values.battery_capacity} Ah",
-        f"temperature compensation  {values.temperature_compensation}",
-        f"load mode 1               {mode_word(values.load_mode_1)}",
-        f"load mode 2               {mode_word(values.load_mode_2)}",
+        f"{name.replace('_', ' '):24}  {value}{units.get(name, '')}" for name, value in settings_to_dict(values).items()
     ]

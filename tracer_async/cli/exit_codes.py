@@ -1,4 +1,4 @@
-"""What the command's exit codes mean: the one table of them."""
+"""The exit codes of the command, and their meanings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tracer_async.errors import (
     TracerError,
 )
 
-__all__ = ["ExitCode", "exit_code", "table"]
+__all__ = ["ExitCode", "exit_code", "meanings", "table"]
 
 
 class ExitCode(IntEnum):
@@ -39,19 +39,20 @@ class ExitCode(IntEnum):
     TERMINATED = 143
 
 
+# At most 32 characters each: two columns of them fit on 80 columns.
 _MEANINGS = {
     ExitCode.OK: "done",
-    ExitCode.FAILED: "something else went wrong",
-    ExitCode.USAGE: "wrong option, argument or address",
-    ExitCode.NO_LINK: "the link could not be opened, or was lost",
-    ExitCode.NO_ANSWER: "the controller did not answer",
-    ExitCode.MALFORMED: "the controller's answer makes no sense",
-    ExitCode.LOAD_REFUSED: "the controller left the load as it was",
-    ExitCode.LOAD_UNKNOWN: "it is not certain that the load was switched",
-    ExitCode.NO_CAPTURE: "the file is no capture",
-    ExitCode.MISSING_EXTRA: "an optional package is not installed",
-    ExitCode.NOT_CONFIRMED: "asked, and told not to",
-    ExitCode.AMBIGUOUS: "the answer may belong to another request",
+    ExitCode.FAILED: "another error",
+    ExitCode.USAGE: "wrong option, argument, address",
+    ExitCode.NO_LINK: "no connection, or it was lost",
+    ExitCode.NO_ANSWER: "no answer from the controller",
+    ExitCode.MALFORMED: "malformed answer",
+    ExitCode.LOAD_REFUSED: "the load was not switched",
+    ExitCode.LOAD_UNKNOWN: "the load may be switched or not",
+    ExitCode.NO_CAPTURE: "not a capture file",
+    ExitCode.MISSING_EXTRA: "a package is not installed",
+    ExitCode.NOT_CONFIRMED: "not confirmed by the user",
+    ExitCode.AMBIGUOUS: "ambiguous answer",
     ExitCode.INTERRUPTED: "ended with Ctrl-C",
     ExitCode.TERMINATED: "ended by SIGTERM",
 }
@@ -75,6 +76,13 @@ def exit_code(error: TracerError) -> ExitCode:
     return next((code for kind, code in _OF_ERRORS.items() if isinstance(error, kind)), ExitCode.FAILED)
 
 
+def meanings() -> dict[ExitCode, str]:
+    """Return the meaning of each code."""
+    return dict(_MEANINGS)
+
+
 def table() -> str:
-    """Return all codes and their meanings, a line each."""
-    return "\n".join(f"{code.value:>3}  {_MEANINGS[code]}" for code in ExitCode)
+    """Return all codes and their meanings, in two columns of a text of 78."""
+    lines = [f"{code.value:>3}  {meaning}" for code, meaning in _MEANINGS.items()]
+    half = (len(lines) + 1) // 2
+    return "\n".join(f"{left:38}{right}" for left, right in zip(lines[:half], lines[half:], strict=True))

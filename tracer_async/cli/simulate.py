@@ -1,16 +1,17 @@
-"""``tracer-async simulate``: a controller made of software, on real wires."""
+"""``tracer-async simulate``: a simulated controller on TCP ports, Unix sockets and pseudo-terminals."""
 
 from __future__ import annotations
 
 import logging
 from contextlib import AsyncExitStack
+from typing import Any
 
 import anyio
 import click
 
+from tracer_async.cli.event_loop import run_async
 from tracer_async.cli.exit_codes import ExitCode
-from tracer_async.cli.options import usage_errors, verbose_option
-from tracer_async.cli.running import run_async
+from tracer_async.cli.options import Number, usage_errors, verbose_option
 from tracer_async.errors import LinkError
 
 __all__ = ["simulate"]
@@ -20,12 +21,20 @@ def _host_ports(ctx: click.Context, param: click.Parameter, values: tuple[str, .
     pairs = []
     for value in values:
         host, _, port = value.removeprefix("tcp://").rpartition(":")
-        if not (port.isascii() and port.isdigit()) or int(port) > 65535 or not host:
+        if not host or not (port.isascii() and port.isdigit() and len(port) <= 9) or int(port) > 65535:
             raise click.BadParameter(
-                f"{value!r} is no HOST:PORT; one is 127.0.0.1:8088, and port 0 takes a free one.", ctx, param
+                f"{value!r} is not HOST:PORT, such as 127.0.0.1:8088; the port is 0 to 65535, and 0 takes a free one.",
+                ctx,
+                param,
             )
         pairs.append((host.removeprefix("[").removesuffix("]"), int(port)))
     return tuple(pairs)
+
+
+def _paths(ctx: click.Context, param: click.Parameter, paths: tuple[str, ...]) -> tuple[str, ...]:
+    if "" in paths:
+        raise click.BadParameter("the path is empty.", ctx, param)
+    return paths
 
 
 def _fault_specs(ctx: click.Context, param: click.Parameter, specs: tuple[str, ...]) -> tuple[str, ...]:
@@ -39,54 +48,69 @@ def _fault_specs(ctx: click.Context, param: click.Parameter, specs: tuple[str, .
     return specs
 
 
+def _simulated(**options: Any) -> object:
+    from tracer_async.simulator import SimulatedTracer
+
+    return SimulatedTracer(**options)
+
+
 class _ListsFaults(click.Command):
-    """Lists the kinds of faults at the end of its help; they are imported for nothing else."""
+    """Lists the kinds of faults at the end of its help. The simulator is imported only for that."""
 
     def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         from tracer_async.simulator import FAULT_KINDS
 
-        with formatter.section("Faults, with the value and the probability that may be left out"):
+        with formatter.section("Faults; value and probability are optional"):
             formatter.write_dl([(kind.example, kind.summary) for kind in FAULT_KINDS.values()])
 
 
 @click.command(cls=_ListsFaults, short_help="Serve a simulated controller.")
 @click.option(
+    "-t",
     "--tcp",
     multiple=True,
     callback=_host_ports,
     metavar="HOST:PORT",
     help="Serve on a TCP port; 0 takes a free one.",
 )
-@click.option("--pty", is_flag=True, help="Serve on a new pseudo-terminal, which opens like a serial port.")
-@click.option("--unix", type=click.Path(), multiple=True, metavar="PATH", help="Serve on a Unix socket.")
+@click.option("-p", "--pty", is_flag=True, help="Serve on a pseudo-terminal, as a serial port.")
+@click.option(
+    "-u", "--unix", type=click.Path(), multiple=True, callback=_paths, metavar="PATH", help="Serve on a Unix socket."
+)
 @click.option("--baud-pacing", is_flag=True, help="Answer no faster than a line of 9600 baud.")
 @click.option(
+    "-x",
     "--time-scale",
-    type=click.FloatRange(0, 1_000_000),
+    type=Number(float, lambda value: _simulated(time_scale=value)),
     default=1.0,
     show_default=True,
-    help="Simulated seconds a second.",
+    metavar="N",
+    help="Simulated seconds per second.",
 )
 @click.option(
+    "-f",
     "--fault",
     multiple=True,
     callback=_fault_specs,
-    metavar="KIND[=VALUE][@PROBABILITY]",
-    help="Let something go wrong now and then; see below.",
+    metavar="FAULT",
+    help="Simulate an error now and then; see below.",
 )
 @click.option(
+    "-s",
     "--seed",
-    type=click.IntRange(0),
+    type=Number(int, lambda value: _simulated(seed=value)),
     default=0,
     show_default=True,
-    help="The same seed gives the same weather and the same faults.",
+    metavar="N",
+    help="Seed of the weather and of the faults.",
 )
 @click.option(
     "--start-hour",
-    type=click.FloatRange(0, 24, max_open=True),
+    type=Number(float, lambda value: _simulated(start_hour=value)),
     default=10.0,
     show_default=True,
-    help="The hour of the simulated day to start at.",
+    metavar="HOUR",
+    help="Hour of the day at the start.",
 )
 @verbose_option
 def simulate(
@@ -102,8 +126,8 @@ def simulate(
 ) -> None:
     """Serve a simulated controller until Ctrl-C or SIGTERM.
 
-    Prints "listening on URL" on a line of its own when it is ready. Several --tcp, --unix and --pty serve the same
-    controller at once; with none of them it is a free TCP port on 127.0.0.1.
+    Prints "listening on URL" when it is ready, a line for each of --tcp, --unix and --pty. All of them serve the same
+    controller. Without any, it is a free TCP port on 127.0.0.1.
     """
     from tracer_async.simulator import Faults, SimulatedTracer, serve_pty, serve_tcp, serve_unix
 
@@ -140,6 +164,6 @@ def simulate(
 
     log = logging.getLogger("tracer_async.simulator")
     if log.getEffectiveLevel() > logging.WARNING:
-        log.setLevel(logging.WARNING)  # a server that cannot accept clients says so without -v too
-    # A service that was asked to end, and did, has done well.
+        log.setLevel(logging.WARNING)  # an error of the server is logged without -v, too
+    # The end by SIGTERM is the normal one of a service.
     run_async(serve, on_sigterm=ExitCode.OK)

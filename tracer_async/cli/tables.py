@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from tracer_async import Reading
+from tracer_async.cli.formats import local
 from tracer_async.protocol import RealtimeData
 
 __all__ = ["ALARMS", "alarm_words", "reading_table"]
@@ -18,7 +18,7 @@ ALARMS = {
     "battery_over_voltage": "battery over-voltage",
     "over_discharge": "over-discharge",
 }
-"""The flags that tell of trouble, in words."""
+"""The flags that report a problem, and their words."""
 
 
 def alarm_words(data: RealtimeData) -> str:
@@ -26,14 +26,16 @@ def alarm_words(data: RealtimeData) -> str:
     return ", ".join(words for name, words in ALARMS.items() if getattr(data, name))
 
 
-def reading_table(address: str, time: float, data: RealtimeData) -> Table:
-    """Return all that a reading holds, a row each, and the powers that follow from it."""
-    when = datetime.fromtimestamp(time).astimezone()
+def reading_table(address: str, reading: Reading) -> Table:
+    """Return a row for each field of a reading that has data, for its powers, and for its age."""
+    data = reading.data
+    if data is None:
+        raise ValueError("a reading without data has no table")
     table = Table(
         box=box.ROUNDED,
         show_header=False,
         title=Text(address, style="bold"),
-        caption=when.strftime("%Y-%m-%d %H:%M:%S %Z"),
+        caption=local(reading.time, " "),
         title_justify="left",
         caption_justify="left",
     )
@@ -55,11 +57,11 @@ def reading_table(address: str, time: float, data: RealtimeData) -> Table:
     rows(
         ("PV voltage", f"{data.pv_voltage:.2f}", "V"),
         ("Charge current", f"{data.charge_current:.2f}", "A"),
-        ("Charge power", f"{data.charge_power:.1f}", "W"),
+        ("Charge power", f"{data.charge_power:.2f}", "W"),
     )
     rows(
         ("Load current", f"{data.load_current:.2f}", "A"),
-        ("Load power", f"{data.load_power:.1f}", "W"),
+        ("Load power", f"{data.load_power:.2f}", "W"),
     )
     table.add_row("Load", _word(data.load_on, "on", "off"))
     table.add_row("Charging", _word(data.charging))
@@ -67,6 +69,7 @@ def reading_table(address: str, time: float, data: RealtimeData) -> Table:
     for name, words in ALARMS.items():
         table.add_row(words[0].upper() + words[1:], _alarm(getattr(data, name)))
     table.add_section()
+    table.add_row("Age, at most", f"{reading.age:.3f}", "s", style="dim")
     table.add_row("Reserved bytes", data.reserved.hex(" ").upper(), "hex", style="dim")
     return table
 

@@ -1,4 +1,4 @@
-"""How much of what a capture holds."""
+"""Counters of what a capture contains."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from tracer_async.capture import Capture, CapturedEvent
 from tracer_async.protocol import OVERHEAD, START_UP, CorruptFrame, Frame, Noise
 
-__all__ = ["Tally", "counted"]
+__all__ = ["Tally", "counted", "start_up_size"]
 
 
 @dataclass(slots=True)
 class Tally:
-    """Frames, readings among them, and the bytes that belong to no good one. Start-up bytes are none of the noise."""
+    """Frames, the readings among them, and the bytes that belong to no good frame. Start-up bytes are not noise."""
 
     frames: int = 0
     readings: int = 0
@@ -23,7 +23,7 @@ class Tally:
     bytes: int = 0
 
     def count(self, captured: CapturedEvent) -> None:
-        """Count one event; whether it is a reading is not looked at."""
+        """Count one event, but not the readings."""
         self.bytes += captured.size
         match captured.event:
             case Frame():
@@ -32,7 +32,7 @@ class Tally:
                 self.damaged += 1
                 self.damaged_bytes += len(raw)
             case Noise(raw):
-                start_up = len(START_UP) if raw.endswith(START_UP) else 0
+                start_up = start_up_size(raw)
                 self.start_up_bytes += start_up
                 self.noise_bytes += len(raw) - start_up
 
@@ -51,6 +51,13 @@ class Tally:
         return f"{counted(self.frames, 'frame')}, {damage}, {noise}{start_up}: {self.bytes} bytes in all"
 
 
+def start_up_size(noise: bytes) -> int:
+    """Return how many bytes at the end of *noise* are start-up bytes of a request, the last ones of them at least."""
+    if len(noise) > 1 and START_UP.endswith(noise):
+        return len(noise)
+    return len(START_UP) if noise.endswith(START_UP) else 0
+
+
 def counted(number: int, what: str) -> str:
-    """Return *number* with its noun, in the plural where it takes one."""
+    """Return *number* with its noun in the singular or plural."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"

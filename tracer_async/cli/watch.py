@@ -1,31 +1,38 @@
-"""``tracer-async watch``: a live view on a terminal, a line a reading anywhere else."""
+"""``tracer-async watch``: a live view on a terminal, a line for each reading anywhere else."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager, nullcontext
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-import anyio
 import click
 
-from tracer_async import Reading, TracerError
+from tracer_async import Fleet, Reading, TracerClient, TracerError
 from tracer_async.cli import formats
+from tracer_async.cli.event_loop import run_async
 from tracer_async.cli.exit_codes import exit_code
-from tracer_async.cli.options import client_of, format_options, link_options, url_argument, usage_errors
-from tracer_async.cli.read import TO_TEXT
-from tracer_async.cli.running import run_async
+from tracer_async.cli.formats import TO_LINE, Format
+from tracer_async.cli.options import client_of, format_option, interval_option, link_options, resolved_url
+from tracer_async.cli.systemd import is_service, notify_ready
 
 if TYPE_CHECKING:
-    from tracer_async import TracerClient
+    from tracer_async.cli.fleet_view import FleetView
     from tracer_async.cli.view import View
 
 __all__ = ["watch"]
 
-_HEADERS = {None: formats.PLAIN_HEADER, "csv": formats.CSV_HEADER}
+
+def _checked_urls(ctx: click.Context, _param: click.Parameter, urls: tuple[str, ...]) -> tuple[str, ...]:
+    checked = tuple(resolved_url(ctx, url) for url in urls or ("",))
+    twice = [url for url, count in Counter(checked).items() if count > 1]
+    if twice:
+        raise click.UsageError(f"{twice[0]} is given twice.", ctx)
+    return checked
 
 
 def _writable(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> Path | None:
@@ -36,17 +43,23 @@ def _writable(_ctx: click.Context, _param: click.Parameter, path: Path | None) -
 
 
 @click.command(short_help="Read again and again, as a live view.")
-@url_argument
+@click.argument("urls", nargs=-1, metavar="[URL]...", callback=_checked_urls)
+@interval_option
 @click.option(
-    "--interval",
-    type=click.FloatRange(0, min_open=True),
-    default=2.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="From one reading to the next.",
+    "-n",
+    "--count",
+    type=click.IntRange(1),
+    metavar="N",
+    help="End after N readings of each controller, failed ones included.",
 )
-@click.option("--count", type=click.IntRange(1), metavar="N", help="End after N readings, failed ones included.")
-@click.option("--plain", is_flag=True, help="Print a line a reading on a terminal, too.")
+@click.option("-p", "--plain", is_flag=True, help="Print a line for each reading on a terminal, too.")
+@click.option(
+    "-w/-W",
+    "--wait/--no-wait",
+    default=None,
+    help="Keep trying if there is no connection at the start. The default is to fail, but to wait with several URLs, "
+    "with a --format for programs, and in a systemd service.",
+)
 @click.option(
     "--svg",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -54,102 +67,166 @@ def _writable(_ctx: click.Context, _param: click.Parameter, path: Path | None) -
     metavar="FILE",
     help="At the end, write the view to an SVG file.",
 )
-@format_options
+@format_option(Format.TEXT, Format.JSON, Format.CSV, Format.LINE_PROTOCOL)
 @link_options
 @click.pass_context
 def watch(
     ctx: click.Context,
     *,
-    url: str,
+    urls: tuple[str, ...],
     interval: float,
     count: int | None,
     plain: bool,
+    wait: bool | None,
     svg: Path | None,
-    output: str | None,
+    output: Format | None,
     timeout: float,
     retries: int,
 ) -> None:
-    """Read again and again: a live view on a terminal, else a line a reading.
+    """Read again and again: a live view on a terminal, else a line for each reading.
 
-    A reading that fails is shown, or goes to standard error, and the watch goes on; with --count it fails if every
-    reading did.
+    With several URLs the view has a line for each controller. A reading that fails is shown, or goes to standard
+    error, and the watch goes on. If every reading failed, the exit code is that of the last error.
     """
-    live = output is None and not plain and _is_terminal(ctx)
-    view = None
-    if live or svg:
-        from tracer_async.cli.view import View
-
-        view = View(url, interval)
-    seen = failed = 0
-    error: TracerError | None = None
+    is_live = output is None and not plain and _is_terminal(ctx)
+    if wait is None:
+        wait = output in TO_LINE or is_service()
+    source = _several if len(urls) > 1 else _one
+    view = _view(urls, interval) if is_live or svg else None
+    result = _Result()
 
     async def follow() -> None:
-        nonlocal seen, failed, error
-        async with client_of(url, timeout, retries) as tracer:
-            with usage_errors():
-                poll = tracer.poll(interval)
-            screen = _draw(tracer, view) if live and view else nullcontext()
-            async with screen as refresh, aclosing(poll) as readings:
-                if not live and output in _HEADERS:
-                    click.echo(_HEADERS[output])
-                async for reading in readings:
-                    seen += 1
-                    if reading.error is not None:
-                        failed, error = failed + 1, reading.error
+        async with source(urls, _Options(interval, timeout, retries, wait)) as (tracers, readings):
+            notify_ready()
+            screen: AbstractAsyncContextManager[Callable[[], None] | None] = nullcontext()
+            if is_live and view:
+                from tracer_async.cli.screen import shown
+
+                screen = shown(view, lambda: view.follow(tracers))
+            elif output not in (Format.JSON, Format.LINE_PROTOCOL):
+                click.echo(_header(urls, output))
+            async with screen as refresh:
+                async for name, reading in readings:
+                    if not result.count(name, reading, count):
+                        continue
                     if view:
-                        view.take(reading, tracer.stats, tracer.state)
+                        view.take(name, reading)
+                        view.follow(tracers)
                     if refresh:
                         refresh()
                     else:
-                        _print(url, reading, output)
-                    if seen == count:
+                        _print(name, reading, output, named=len(urls) > 1)
+                    if result.is_complete(urls, count):
                         return
 
     try:
         run_async(follow)
     finally:
-        if view and svg and seen:
-            svg.write_text(view.to_svg(), encoding="utf-8")
-    if error is not None and failed == seen:
-        ctx.exit(exit_code(error))
+        if view and svg and result.seen:
+            from tracer_async.cli.picture import to_svg
+
+            view.end()
+            svg.write_text(to_svg(view, f"tracer-async watch {' '.join(urls)}"), encoding="utf-8")
+    if result.error is not None and not result.is_any_good:
+        ctx.exit(exit_code(result.error))
+
+
+class _Result:
+    """What has been read."""
+
+    def __init__(self) -> None:
+        self.seen: Counter[str] = Counter()
+        self.is_any_good = False
+        self.error: TracerError | None = None
+        """The last error."""
+
+    def count(self, name: str, reading: Reading, wanted: int | None) -> bool:
+        """Count a reading; return False for one more than *wanted*."""
+        if self.seen[name] == wanted:
+            return False
+        self.seen[name] += 1
+        self.is_any_good = self.is_any_good or reading.ok
+        self.error = reading.error or self.error
+        return True
+
+    def is_complete(self, urls: tuple[str, ...], wanted: int | None) -> bool:
+        """Return whether there are as many readings of each controller as wanted."""
+        return all(self.seen[url] == wanted for url in urls)
+
+
+# Where readings come from
+
+
+class _Options(NamedTuple):
+    interval: float
+    timeout: float
+    retries: int
+    wait: bool
+
+
+_Source = tuple[Mapping[str, TracerClient], AsyncIterator[tuple[str, Reading]]]
+
+
+@asynccontextmanager
+async def _one(urls: tuple[str, ...], options: _Options) -> AsyncIterator[_Source]:
+    (url,) = urls
+    async with (
+        client_of(url, options.timeout, options.retries, start_offline=options.wait) as tracer,
+        aclosing(_named(url, tracer.poll(options.interval))) as readings,
+    ):
+        yield {url: tracer}, readings
+
+
+async def _named(name: str, poll: AsyncGenerator[Reading, None]) -> AsyncGenerator[tuple[str, Reading], None]:
+    async with aclosing(poll) as readings:
+        async for reading in readings:
+            yield name, reading
+
+
+@asynccontextmanager
+async def _several(urls: tuple[str, ...], options: _Options) -> AsyncIterator[_Source]:
+    async with Fleet() as fleet:
+        tracers = {
+            url: fleet.add(url, interval=options.interval, timeout=options.timeout, retries=options.retries)
+            for url in urls
+        }
+        yield tracers, fleet
+
+
+# The live view
 
 
 def _is_terminal(ctx: click.Context) -> bool:
     """Whether a live view can be drawn: on a real terminal, and one that nothing is logged to at the same time."""
     if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
         return False
-    return not (ctx.meta.get("verbosity") and sys.stderr.isatty())
+    return not ((ctx.meta.get("verbosity") or ctx.meta.get("trace")) and sys.stderr.isatty())
 
 
-@asynccontextmanager
-async def _draw(tracer: TracerClient, view: View) -> AsyncIterator[Callable[[], None]]:
-    """Keep *view* on the terminal, and leave the last one standing there; give what draws it at once."""
-    from rich.console import Console
-    from rich.live import Live
+def _view(urls: tuple[str, ...], interval: float) -> View | FleetView:
+    if len(urls) > 1:
+        from tracer_async.cli.fleet_view import FleetView
 
-    console = Console()
+        return FleetView(urls, interval)
+    from tracer_async.cli.view import View
 
-    async def tick(live: Live) -> None:
-        while True:
-            await anyio.sleep(1)
-            view.follow(tracer.stats, tracer.state)
-            live.refresh()
-
-    try:
-        with Live(view, console=console, screen=True, auto_refresh=False) as live:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(tick, live)
-                live.refresh()
-                yield live.refresh
-                tasks.cancel_scope.cancel()
-    finally:
-        console.print(view, height=console.height - 2)  # and the prompt below it
+    return View(urls[0], interval)
 
 
-def _print(url: str, reading: Reading, output: str | None) -> None:
-    if reading.data is None:
-        click.echo(f"{formats.utc(reading.time, 'seconds')} {reading.error}", err=True)
-    elif output:
-        click.echo(TO_TEXT[output](url, reading.time, reading.data))
+# Lines
+
+
+def _header(urls: tuple[str, ...], output: Format | None) -> str:
+    if output is Format.CSV:
+        return formats.CSV_HEADER
+    return f"{formats.PLAIN_HEADER} address" if len(urls) > 1 else formats.PLAIN_HEADER
+
+
+def _print(name: str, reading: Reading, output: Format | None, *, named: bool) -> None:
+    if output in TO_LINE:
+        click.echo(TO_LINE[output](name, reading))
+    elif reading.data is None:
+        click.echo(f"{formats.local(reading.time)} {reading.error}", err=True)
     else:
-        click.echo(formats.to_plain(reading.time, reading.data))
+        line = formats.to_plain(reading.time, reading.data)
+        click.echo(f"{line} {name}" if named else line)

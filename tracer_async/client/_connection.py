@@ -10,6 +10,7 @@ Before a request is sent or anything times out, all input that had arrived is re
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from enum import StrEnum
 from typing import Any, Protocol
@@ -29,6 +30,7 @@ from tracer_async.protocol import (
     Frame,
     LinkFailed,
     LoadState,
+    RealtimeData,
     Request,
     Session,
     SessionEvent,
@@ -37,9 +39,13 @@ from tracer_async.protocol import (
 )
 from tracer_async.transport.link import FRESH, Link
 
-__all__ = ["Connection", "ConnectionState", "Waiter"]
+__all__ = ["Connection", "ConnectionState", "Waiter", "running_loop"]
 
 _READ_REALTIME = int(CommandCode.READ_REALTIME)
+
+# Logs every byte in both directions at the level DEBUG; the arguments are the name, "sent" or "received", and the bytes
+# in hexadecimal. Whether it is enabled is looked up once for each link, because that takes as long as much else.
+_wire = logging.getLogger("tracer_async.wire")
 
 # The least that a transport reads in one turn of the event loop while input waits (pyserial-asyncio's).
 _READ_SIZE = 1024
@@ -82,13 +88,25 @@ class Waiter(Protocol):
         """Take the error that came instead."""
 
 
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return the running asyncio event loop. Raises RuntimeError if there is none, under trio for example."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "no asyncio event loop is running: tracer_async needs asyncio; run it under anyio's asyncio backend"
+        ) from None
+
+
 class Connection:
     """The asyncio driver of one session. It belongs to the event loop in which it was made."""
 
     # There may be thousands: see `Session`.
     __slots__ = (
         "_call_at",
+        "_closed",
         "_closing",
+        "_last_reading",
         "_link",
         "_link_timeout",
         "_loop",
@@ -98,25 +116,28 @@ class Connection:
         "_session",
         "_subscriptions",
         "_suspended",
+        "_timeout",
         "_timer",
         "_timer_at",
+        "_traced",
         "_turns",
         "_watchers",
         "down_cause",
-        "last_reading",
         "reset_address",
         "state",
     )
 
     def __init__(self, options: SessionOptions, call_at: CallAt | None = None) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._loop = running_loop()
         self._call_at = call_at or self._loop.call_at
         self._name = options.name
         self._session = Session(options, self._loop.time())
         self._link: Link | None = None
         self._closing: asyncio.Future[None] | None = None
         self._link_timeout = options.link_timeout
+        self._timeout = options.timeout
         self._suspended = 0.0
+        self._traced = False
         self._timer: Timer | None = None
         self._timer_at = 0.0
         # How many turns of the loop it takes until what had arrived at `_read_until` is read.
@@ -131,8 +152,8 @@ class Connection:
         """Why there is no link, or why the last one was lost; None where the other side closed it."""
         self.reset_address: tuple[Any, ...] | None = None
         """The local address whose port the next link must come from: see `Link.abort`."""
-        self.last_reading: Answer[Any] | None = None
-        """The last answer to A0, until a command that may change what it says."""
+        self._last_reading: Answer[RealtimeData] | None = None
+        self._closed: asyncio.Event | None = None
 
     @property
     def stats(self) -> SessionStats:
@@ -174,7 +195,6 @@ class Connection:
         now = self._loop.time()
         request = self._session.switch_load(load, now)
         request.waiters.append(future)
-        self.last_reading = None
         self._advance(now)
         try:
             await future
@@ -188,8 +208,6 @@ class Connection:
         now = self._loop.time()
         request = self._session.post(command, now, join=join)
         request.waiters.append(waiter)
-        if command.code != _READ_REALTIME:
-            self.last_reading = None
         self._advance(now)
         return request
 
@@ -198,8 +216,11 @@ class Connection:
         request.waiters.remove(waiter)
         if not request.waiters:
             now = self._loop.time()
-            self._session.cancel(request, now)
+            self._deliver(self._session.cancel(request, now))
             self._advance(now)
+            if self._session.has_unanswered_command(now):
+                # Until then a command that has left this machine is acknowledged.
+                self._loop.call_later(self._timeout, self._discard_undelivered, self._link)
 
     def _forsake(self, request: Request, future: asyncio.Future[Answer[Any]]) -> None:
         if future.done() and not future.cancelled():
@@ -215,6 +236,14 @@ class Connection:
         received_at = answer.received_at
         age = waited + received_at - answer.since
         return Reading(wall - (before - received_at), answer.value, None, age, skipped)
+
+    def recent_reading(self, max_age: float) -> RealtimeData | None:
+        """Return the last reading if it is no older than *max_age* seconds, and no command was sent after it."""
+        self.check_loop()
+        last = self._last_reading
+        if last is None or self._loop.time() - last.since > max_age or last.since < self._session.last_command_sent:
+            return None
+        return None if self._was_suspended() else last.value
 
     def subscribe(self, subscription: Subscription[Frame]) -> None:
         """Give every good frame to *subscription*, for as long as somebody holds it. Raises RuntimeError."""
@@ -253,6 +282,8 @@ class Connection:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._closed is not None:
+            self._closed.set()
         link, self._link = self._link, None
         now = self._loop.time()
         events = self._session.close(now)
@@ -262,6 +293,14 @@ class Connection:
         self._deliver(events)
         for subscription in [*(self._subscriptions or ()), *(self._watchers or ())]:
             subscription.end()
+
+    async def wait_closing(self) -> None:
+        """Wait until `close` is called. Raises RuntimeError in another event loop."""
+        self.check_loop()
+        if self._closed is None:
+            self._closed = asyncio.Event()
+        if self.state is not ConnectionState.CLOSED:
+            await self._closed.wait()
 
     async def wait_closed(self) -> None:
         """Wait until the link of a closed connection has let go of what it held, at most for the link timeout."""
@@ -277,16 +316,20 @@ class Connection:
             return
         now = self._loop.time()
         self._link = link
-        self.reset_address = None
+        if self._was_suspended():
+            self._last_reading = None
         self._suspended = suspended_seconds()
+        self._traced = _wire.isEnabledFor(logging.DEBUG)
         self._session.link_up(now)
         self._advance(now)
 
     def bytes_received(self, data: bytes | memoryview, not_before: float) -> None:
         """See `LinkOwner`."""
         now = self._loop.time()
+        if self._traced:
+            _wire.debug("%s: %s %s", self._name, "received", data.hex(" "))
         # No controller answers within a millisecond, so there a suspension cannot have been missed.
-        if now - not_before > FRESH and suspended_seconds() > self._suspended + _SUSPENDED:
+        if now - not_before > FRESH and self._was_suspended():
             self._drop_suspended()
             return
         if self._turns and self._more_reads > 0:
@@ -316,11 +359,24 @@ class Connection:
         link = self._link
         if link is not None:
             link.abort(discard=self._session.has_unanswered_command(self._loop.time()))
-            self.reset_address = link.reset_address
+            # Kept until a controller answers: attempts in between may fail.
+            self.reset_address = link.reset_address or self.reset_address
             self._lose_link(cause)
+
+    def _discard_undelivered(self, link: Link | None) -> None:
+        """Give up the link if it still holds a command that nobody waits for any more: it must not be sent later."""
+        if link is None or link is not self._link or not self._session.has_unanswered_command(self._loop.time()):
+            return
+        if link.discard_output():
+            self._drop_link(LinkError(self._name, "a command could not be delivered, and was discarded"))
+
+    def _was_suspended(self) -> bool:
+        """Return whether the machine was suspended since the link was opened."""
+        return suspended_seconds() > self._suspended + _SUSPENDED
 
     def _drop_suspended(self) -> None:
         # Nothing tells how old the bytes are that arrive now.
+        self._last_reading = None
         self._drop_link(LinkError(self._name, "the machine was suspended"))
 
     # Driving the session.
@@ -334,16 +390,21 @@ class Connection:
                 return
             data = session.data_to_send(now)
             if data:
-                link.write(data)
+                self._write(link, data)
         when = session.deadline(now)
         if when is not None:
             self._set_timer(when)
+
+    def _write(self, link: Link, data: bytes) -> None:
+        if self._traced:
+            _wire.debug("%s: %s %s", self._name, "sent", data.hex(" "))
+        link.write(data)
 
     def _is_read(self, link: Link, now: float) -> bool:
         """Return whether all input that had arrived is read. If not, `_turn` goes on when it is."""
         if self._turns:
             return False
-        if suspended_seconds() > self._suspended + _SUSPENDED:
+        if self._was_suspended():
             self._drop_suspended()
             return False
         unread = link.unread(now)
@@ -378,7 +439,7 @@ class Connection:
         if self._link is link:
             data = self._session.data_to_send(now)
             if data:
-                link.write(data)
+                self._write(link, data)
         self._advance(now)
 
     def _set_timer(self, when: float) -> None:
@@ -413,13 +474,15 @@ class Connection:
                     subscription.put(event)
             elif type(event) is Answered:
                 request, answer = event
-                self.last_reading = answer if answer.frame.command == _READ_REALTIME else None
+                if type(answer.value) is RealtimeData:
+                    self._last_reading = answer
+                self.reset_address = None
                 for waiter in request.waiters:
                     if not waiter.done():
                         waiter.set_result(answer)
             elif isinstance(event, Failed):
-                if event.request.command.code != _READ_REALTIME:
-                    self.last_reading = None
+                if event.request.command.code != _READ_REALTIME or event.request.switch is not None:
+                    self._discard_undelivered(self._link)
                 # An exception collects the traceback of each task that raises it, so each waiter gets its own.
                 error = event.error
                 for waiter in event.request.waiters:

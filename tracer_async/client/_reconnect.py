@@ -8,6 +8,7 @@ import math
 import random
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 from tracer_async.client._connection import Connection, ConnectionState
 from tracer_async.client._options import Target
@@ -21,6 +22,9 @@ _log = logging.getLogger("tracer_async")
 
 # Seconds after which an attempt that has not connected makes room for others.
 _PLACE_HELD = 0.25
+
+# Seconds for which a link that was reset is opened again only from the same local port.
+_SAME_PORT = 60.0
 
 # Seconds between summaries of a link that is lost again and again: at first, and at most.
 _FIRST_SUMMARY, _LAST_SUMMARY = 60.0, 3600.0
@@ -48,6 +52,8 @@ class LinkKeeper:
         self._places = places
         """Limits how many links are opened at the same time, where many clients share it."""
         self._losses = _LossLog(target.session.name)
+        self._same_port_since: float | None = None
+        self._other_port = False
 
     async def run(self, opened: asyncio.Future[None] | None) -> None:
         """Open the link, and open it again whenever it is lost.
@@ -106,8 +112,22 @@ class LinkKeeper:
             target.factory,
             lambda: Link(connection),
             target.session.link_timeout,
-            local_address=connection.reset_address,
+            local_address=self._local_address(),
         )
+
+    def _local_address(self) -> tuple[Any, ...] | None:
+        """Return where the next connection must come from, if that matters.
+
+        Something on the way may swallow all that comes from this port. So after a minute every second attempt uses
+        another one.
+        """
+        address = self._connection.reset_address
+        now = asyncio.get_running_loop().time()
+        if address is None or self._same_port_since is None:
+            self._same_port_since = None if address is None else now
+            return address
+        self._other_port = now >= self._same_port_since + _SAME_PORT and not self._other_port
+        return None if self._other_port else address
 
 
 async def _cancel(attempt: asyncio.Future[Link]) -> None:
@@ -133,10 +153,10 @@ class _LossLog:
     def opened(self) -> None:
         """Note that the link was opened."""
         if self._up:
-            _log.debug("%s: connected", self._name)
+            _write(logging.DEBUG, f"{self._name}: connected")
         elif self._logged:
             # As loud as the loss was: else a log would show only half of what happened.
-            _log.warning("%s: reconnected", self._name)
+            _write(logging.WARNING, f"{self._name}: reconnected")
         self._up = True
 
     def not_opened(self, error: TracerError, delay: float) -> None:
@@ -167,4 +187,11 @@ class _LossLog:
             self._interval = _FIRST_SUMMARY
         self._last_line = now
         self._losses = 0
-        _log.warning("%s", text)
+        _write(logging.WARNING, text)
+
+
+def _write(level: int, text: str) -> None:
+    try:
+        _log.log(level, "%s", text)
+    except Exception as error:  # noqa: BLE001  # a filter of the application; the link has to be kept all the same
+        asyncio.get_running_loop().call_exception_handler({"message": "logging failed", "exception": error})

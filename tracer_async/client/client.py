@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Self, TypeVar, cast
 
-from tracer_async.client._connection import Connection, ConnectionState
+from tracer_async.client._connection import Connection, ConnectionState, running_loop
 from tracer_async.client._options import Target
 from tracer_async.client._reconnect import LinkKeeper
 from tracer_async.client._timer_wheel import CallAt
@@ -104,7 +104,7 @@ class TracerClient:
             start_up=start_up,
             ssl_context=ssl_context,
         )
-        self.url = self._target.session.name
+        self.url: str = self._target.session.name
         self._start_offline = start_offline
         self._connection: Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -120,9 +120,9 @@ class TracerClient:
         """Connect; from then on the connection is kept.
 
         Raises a `LinkError` if the controller cannot be reached now, LinkClosedError if the client was opened or
-        closed before.
+        closed before, RuntimeError if no asyncio event loop is running.
         """
-        opened = None if self._start_offline else asyncio.get_running_loop().create_future()
+        opened = None if self._start_offline else running_loop().create_future()
         self._start(opened)
         if opened is not None:
             try:
@@ -168,6 +168,11 @@ class TracerClient:
                 self._opened.set_exception(LinkClosedError(self.url, "the client was closed"))
         self._closed = True
 
+    async def wait_closed(self) -> None:
+        """Wait until somebody closes the client. Returns at once if it is closed or was never opened."""
+        if self._connection is not None:
+            await self._connection.wait_closing()
+
     async def __aenter__(self) -> Self:
         await self.open()
         return self
@@ -183,15 +188,15 @@ class TracerClient:
         """Return what the controller measures now.
 
         Callers at the same time share one exchange. With *max_age*, in seconds, the last reading is returned again if
-        it is no older. Raises ResponseTimeoutError, MalformedReplyError or a `LinkError`.
+        it is no older and no command was sent after it. Raises ResponseTimeoutError, MalformedReplyError or a
+        `LinkError`.
         """
         connection = self._open_connection
         # Most calls leave out max_age.
         if (type(max_age) is not float or max_age) and check_number("max_age", max_age) > 0:
-            connection.check_loop()
-            last = connection.last_reading
-            if last is not None and asyncio.get_running_loop().time() - last.since <= max_age:
-                return cast("RealtimeData", last.value)
+            recent = connection.recent_reading(max_age)
+            if recent is not None:
+                return recent
         return cast("RealtimeData", (await connection.ask(_READ, join=True)).value)
 
     async def read(self) -> Reading:

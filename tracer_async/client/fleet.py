@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Self, Unpack
 
-from tracer_async.client._connection import Connection
+from tracer_async.client._connection import Connection, running_loop
 from tracer_async.client._options import ClientOptions
 from tracer_async.client._timer_wheel import CallAt, TimerWheel
 from tracer_async.client.client import TracerClient
@@ -68,6 +68,19 @@ class Fleet:
         self._timers = TimerWheel()
         self._readings: asyncio.Queue[tuple[_Member, Reading] | None] = asyncio.Queue()
         self._closed = False
+        # That of the first member.
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def _check_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the running event loop. Raises RuntimeError if the fleet belongs to another one."""
+        loop = running_loop()
+        if self._loop is None:
+            self._loop = loop
+        if self._loop is not loop:
+            raise RuntimeError(
+                "this fleet belongs to another event loop or thread: use it where the first controller was added"
+            )
+        return loop
 
     async def __aenter__(self) -> Self:
         return self
@@ -79,6 +92,7 @@ class Fleet:
 
     async def aclose(self) -> None:
         """Close every controller; the iteration ends behind what has been read already. It may be called again."""
+        self._check_loop()
         if not self._closed:
             self._closed = True
             self._timers.close()
@@ -100,18 +114,19 @@ class Fleet:
 
         It comes up without a link if there is none. *name* is its URL unless given, *options* are those of
         `TracerClient`. Needs a running event loop. Raises TypeError or ValueError for an interval that is no number, or
-        is below 0.001 s; ValueError for a name that is taken; AddressError and MissingExtraError as `TracerClient`
-        does; LinkClosedError once the fleet is closed.
+        is below 0.001 s; ValueError for a name that is taken; RuntimeError in another event loop than the first one's;
+        AddressError and MissingExtraError as `TracerClient` does; LinkClosedError once the fleet is closed.
         """
+        loop = self._check_loop()
         interval = check_number("interval", interval)
         client = _MemberClient(url, start_offline=True, **options)
         name = client.url if name is None else name
         if self._closed:
             raise LinkClosedError(client.url, "the fleet is closed")
         if name in self._members:
-            raise ValueError(f"there is a controller named {name!r} already")
+            raise ValueError(f"there is already a controller named {name!r}: give each its own name=")
         connection = client.start(self._places, self._timers.call_at)
-        start = asyncio.get_running_loop().time() + self._added * _STAGGER % 1.0 * interval
+        start = loop.time() + self._added * _STAGGER % 1.0 * interval
         self._added += 1
         self._members[name] = _Member(
             name,
@@ -129,6 +144,7 @@ class Fleet:
 
         Raises KeyError if there is none of that name.
         """
+        self._check_loop()
         member = self._members.pop(name)
         member.remove()
         await member.client.aclose()
@@ -153,6 +169,7 @@ class Fleet:
         return self
 
     async def __anext__(self) -> FleetReading:
+        self._check_loop()
         while True:
             item = await self._readings.get()
             if item is None:

@@ -22,7 +22,7 @@ class Subscription(Generic[T]):
         self._maxsize = check_whole("maxsize", maxsize)
         self._queue: asyncio.Queue[T | None] = asyncio.Queue()
         self._ended = False
-        self.dropped = 0
+        self.dropped: int = 0
         """How many items gave way because they were not fetched in time."""
 
     def put(self, item: T) -> None:

@@ -34,7 +34,7 @@ class LoadSwitch:
 
     def __init__(self, name: str, load: LoadState, attempts: int) -> None:
         self._name = name
-        self.load = load
+        self.load: LoadState = load
         self._attempts = attempts
         """How often the command may still be sent."""
         self._step: Command[Any] = ManualControl(load)

@@ -6,6 +6,7 @@ from typing import Any
 
 from tracer_async.protocol._load_switch import LoadSwitch
 from tracer_async.protocol.commands import Command, ReadRealtime
+from tracer_async.protocol.decoder import DecoderStats
 from tracer_async.protocol.frame import Frame
 
 __all__ = ["Request", "RequestQueue"]
@@ -28,8 +29,10 @@ class Request:
         "first_sent",
         "frame",
         "internal",
+        "last_sent",
         "measured_after",
         "queued_at",
+        "received_before",
         "switch",
         "urgent",
         "waiters",
@@ -43,19 +46,23 @@ class Request:
         now: float,
         switch: LoadSwitch | None = None,
     ) -> None:
-        self.command = command
+        self.command: Command[Any] = command
         """What is sent now; while a load is switched, also the reading that verifies it."""
-        self.frame, self.data = encoded
-        self.attempts = 0
+        self.frame: Frame = encoded[0]
+        self.data: bytes = encoded[1]
+        self.attempts: int = 0
         """How often it was sent."""
-        self.attempts_left = attempts
-        self.queued_at = now
-        self.first_sent = now
-        self.echoes = 0
+        self.attempts_left: int = attempts
+        self.queued_at: float = now
+        self.first_sent: float = now
+        self.last_sent: float = now
+        self.received_before: DecoderStats | None = None
+        """What had been received when it was first sent."""
+        self.echoes: int = 0
         """How often it came back."""
-        self.switch = switch
-        self.urgent = command.urgent
-        self.internal = False
+        self.switch: LoadSwitch | None = switch
+        self.urgent: bool = command.urgent
+        self.internal: bool = False
         """Whether it is the session's own, and no caller has joined it."""
         self.measured_after: float | None = None
         """A reading is no answer if it may have been taken before this time; None: any is."""
@@ -134,6 +141,10 @@ class RequestQueue:
             request.measured_after = now
             self._probe = request
         return self._probe
+
+    def is_needed(self, request: Request) -> bool:
+        """Return whether *request* is the probe, and a command waits for it."""
+        return request is self._probe and self.has_command
 
     def end_probe(self, request: Request) -> bool:
         """Note that a request has ended or will not be sent again; return whether it was the probe."""

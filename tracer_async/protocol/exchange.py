@@ -136,15 +136,15 @@ class Exchange:
         self._behind: float | None = None
         # Whether the next answer to a reading settles anything: on a healthy line only the first one does.
         self._to_settle = True
-        self.free_at = 0.0
+        self.free_at: float = 0.0
         """Before this time nothing may be sent; may lie in the past."""
         self.deadline: float | None = None
         """When the request in flight times out; None while there is none."""
-        self.since = 0.0
+        self.since: float = 0.0
         """When the oldest request was sent that the last answer may belong to."""
-        self.certain_since = 0.0
+        self.certain_since: float = 0.0
         """As `since` for the last reading, also if each answer is the reply to the reading before it: rule 6."""
-        self.ambiguous = False
+        self.ambiguous: bool = False
         """Whether the last answer may belong to another request than the one in flight, or be its echo."""
 
     def connect(self, now: float) -> None:
@@ -222,17 +222,13 @@ class Exchange:
             self.certain_since = self.since if behind is None else min(self.since, behind)
             self._behind = None if behind is None and original is None else self._sent
             if self._to_settle:
-                self._reading_answered(now)
+                self._reading_answered(now, copies_id=frame.controller_id == request.controller_id)
         elif not self.ambiguous:
             self._behind = None
         self._frame = self.deadline = None
         self._may_come_again(frame.command, self._sent, now)
         self.free_at = self._pause(now)
         return _ANSWER
-
-    def receive_damaged(self) -> None:
-        """Note that bytes came that are no good frame."""
-        self._echoes.damaged()
 
     def _receive_other(self, command: int, now: float, original: _Reply | None) -> Match:
         """Tell what a reply is that does not answer the request in flight."""
@@ -276,8 +272,8 @@ class Exchange:
             return True
         return any(unanswered.command != _READ_REALTIME for unanswered in self._unanswered)
 
-    def _reading_answered(self, now: float) -> None:
-        self._echoes.reading_answered()
+    def _reading_answered(self, now: float, *, copies_id: bool) -> None:
+        self._echoes.reading_answered(copies_id=copies_id)
         if self.certain_since < self._connected_at:
             return
         self._clear_from.setdefault(0, now + DUPLICATE_WINDOW)
@@ -325,7 +321,12 @@ class Exchange:
         return None
 
     def _keep_unanswered(self, command: int, now: float) -> None:
-        del self._unanswered[: -_MAX_UNANSWERED + 1]
+        equal = [at for at, unanswered in enumerate(self._unanswered) if unanswered.command == command]
+        if len(equal) >= _MAX_UNANSWERED:
+            # The two oldest become one, sent with the older and forgotten with the younger: no claim becomes younger.
+            first, second = equal[:2]
+            self._unanswered[second] = self._unanswered[second]._replace(sent=self._unanswered[first].sent)
+            del self._unanswered[first]
         self._unanswered.append(_Unanswered(command, self._sent, now + max(self._fence, LATE_REPLY_WINDOW)))
 
     def _forget(self, not_before: float) -> None:
@@ -358,11 +359,12 @@ class _EchoFilter:
 
     A frame that equals a request sent within the late-reply window is an echo. Only one kind of reply can look exactly
     like its request: that to AA, if the controller copies the ID. So the first reading of a connection decides: if it
-    is answered without an echo, the line does not echo. If it echoes, the first equal frame after each request is the
+    is answered without an echo, the line does not echo, and the ID in its reply tells whether the controller copies
+    it. If the line echoes, the first equal frame after each request is the
     echo, and a second one may be the reply.
     """
 
-    __slots__ = ("_due", "_echoes", "_reading_sent", "longest", "requests")
+    __slots__ = ("_copies_id", "_due", "_echoes", "_reading_sent", "longest", "requests")
 
     def __init__(self) -> None:
         self.requests: dict[Frame, float] = {}
@@ -372,6 +374,7 @@ class _EchoFilter:
         self._due: set[Frame] = set()
         self._echoes: bool | None = None
         self._reading_sent = False
+        self._copies_id = False
 
     def connect(self) -> None:
         """Begin a new connection, of which nothing is known yet."""
@@ -392,10 +395,11 @@ class _EchoFilter:
             if frame.command == _READ_REALTIME:
                 self._reading_sent = True
 
-    def reading_answered(self) -> None:
+    def reading_answered(self, *, copies_id: bool) -> None:
         """Note that a reading was answered: on a line that echoes, its echo would have come before."""
         if self._echoes is None and self._reading_sent:
             self._echoes = False
+            self._copies_id = copies_id
             self._due.clear()
 
     @property
@@ -403,17 +407,16 @@ class _EchoFilter:
         """Whether it is known whether the line echoes."""
         return self._echoes is not None
 
-    def damaged(self) -> None:
-        """Note that something damaged came, which may have been an echo: the reading in flight proves nothing."""
-        self._reading_sent = False
-
     def judge(self, frame: Frame, not_before: float) -> _Echo:
         """Tell whether a frame that equals a request is its echo."""
         if frame.command in _NEVER_EQUAL:
             self._echoes = True
             return _Echo.YES
-        if self._echoes is False or not_before >= self.requests[frame] + LATE_REPLY_WINDOW:
+        if not_before >= self.requests[frame] + LATE_REPLY_WINDOW:
             return _Echo.NO
+        if self._echoes is False:
+            # The line has begun to echo if the controller does not answer with the ID of the request.
+            return _Echo.NO if self._copies_id else _Echo.YES
         if frame in self._due:
             self._due.discard(frame)
             return _Echo.YES

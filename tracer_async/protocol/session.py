@@ -14,6 +14,7 @@ the load takes. The session decides which request comes next, how often, and unt
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Any, NamedTuple
 
 from tracer_async.errors import (
@@ -137,10 +138,12 @@ class Session:
         "_queue",
         "_reception",
         "_requests",
+        "_silent_since",
         "_timeouts",
-        "_timeouts_in_a_row",
+        "_unanswered_in_a_row",
         "_unsolicited",
         "_up",
+        "last_command_sent",
     )
 
     def __init__(self, options: SessionOptions, now: float) -> None:
@@ -154,7 +157,11 @@ class Session:
         self._closed = False
         self._down_since = now
         self._down_cause: Exception | None = None
-        self._timeouts_in_a_row = 0
+        # Requests in flight that timed out or were cancelled, and when the first of them was sent.
+        self._unanswered_in_a_row = 0
+        self._silent_since = 0.0
+        self.last_command_sent: float = -inf
+        """When a command other than a reading was last sent. What was measured before may not be so any more."""
         self._requests = self._answers = self._timeouts = 0
         self._late = self._unsolicited = self._echo_count = self._links = 0
 
@@ -205,14 +212,20 @@ class Session:
         switch = LoadSwitch(self._options.name, load, self._options.retries + 1)
         return self._queue.put(ManualControl(load), 1, now, switch)
 
-    def cancel(self, request: Request, now: float) -> None:
+    def cancel(self, request: Request, now: float) -> list[SessionEvent]:
         """Note that nobody waits for *request* any more. In flight, it is abandoned."""
+        events: list[SessionEvent] = []
+        if self._queue.is_needed(request):
+            request.internal = True  # a command that waits still needs this reading
+            return events
         if request is self._flight:
             self._flight = None
             self._exchange.abandon(now)
+            self._note_unanswered(request, now, events)
         else:
             self._queue.remove(request)
         self._queue.end_probe(request)
+        return events
 
     def close(self, now: float) -> list[SessionEvent]:
         """Fail all requests, now and from now on."""
@@ -231,7 +244,7 @@ class Session:
         """Begin a new connection, whose input is empty."""
         self._up = True
         self._links += 1
-        self._timeouts_in_a_row = 0
+        self._unanswered_in_a_row = 0
         self._exchange.connect(now)
         self._reception.connect(now)
 
@@ -323,8 +336,12 @@ class Session:
         self._reception.sent()
         if not request.attempts:
             request.first_sent = now
+            request.received_before = self._reception.decoder.stats
+        request.last_sent = now
         request.attempts += 1
         request.attempts_left -= 1
+        if request.command.code != _READ_REALTIME:
+            self.last_command_sent = now
         if request.switch is not None:
             request.switch.sent()
             if request.command.code != _READ_REALTIME:
@@ -370,7 +387,6 @@ class Session:
         exchange = self._exchange
         for frame in received:
             if type(frame) is not Frame:
-                exchange.receive_damaged()
                 continue
             events.append(frame)
             match = exchange.receive(frame, now, not_before)
@@ -378,9 +394,10 @@ class Session:
                 self._reception.unsolicited_bytes -= OVERHEAD + len(frame.data)
                 request, self._flight = self._flight, None
                 assert request is not None  # noqa: S101  # the exchange and the session agree on what is in flight
-                self._timeouts_in_a_row = 0
+                self._unanswered_in_a_row = 0
                 self._answer(request, frame, now, events)
             elif match is _LATE:
+                self._unanswered_in_a_row = 0
                 self._late += 1
             elif match is _ECHO:
                 self._echo_count += 1
@@ -407,7 +424,9 @@ class Session:
             return
         try:
             value = request.command.decode_reply(frame.data)
-        except Exception as error:  # noqa: BLE001  # a command of the user's own may raise anything
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001  # a command of the user's own may raise anything
             malformed = MalformedReplyError(self._options.name, frame.command, frame.data, str(error) or repr(error))
             malformed.__cause__ = error
             self._finish(request, malformed, events)
@@ -449,15 +468,44 @@ class Session:
         self._exchange.abandon(now)
         self._flight = None
         self._timeouts += 1
-        self._timeouts_in_a_row += 1
-        name = self._options.name
-        error = EchoError if request.echoes else ResponseTimeoutError
-        self._retry(request, error(name, request.command.code, now - request.first_sent, request.attempts), events)
-        max_timeouts = self._options.max_timeouts
-        if max_timeouts is not None and self._timeouts_in_a_row >= max_timeouts and self._up:
-            # A peer that vanished without a word looks like this; only a new connection can tell.
-            text = f"{self._timeouts_in_a_row} requests in a row were not answered"
-            events.append(LinkFailed(LinkError(name, text)))
+        self._retry(request, self._timeout_error(request, now), events)
+        self._note_unanswered(request, now, events)
+
+    def _note_unanswered(self, request: Request, now: float, events: list[SessionEvent]) -> None:
+        """Count a request in flight that timed out or was cancelled; too many in a row end the connection.
+
+        A peer that vanished without a word looks like this; only a new connection can tell. Callers that are cancelled
+        early prove it only together: they must have waited as long as the timeouts would have taken.
+        """
+        if not self._unanswered_in_a_row:
+            self._silent_since = request.last_sent
+        self._unanswered_in_a_row += 1
+        most = self._options.max_timeouts
+        if most is None or not self._up or self._unanswered_in_a_row < most:
+            return
+        if now >= self._silent_since + most * self._options.timeout:
+            text = f"{self._unanswered_in_a_row} requests in a row were not answered"
+            events.append(LinkFailed(LinkError(self._options.name, text)))
+
+    def _timeout_error(self, request: Request, now: float) -> ResponseTimeoutError:
+        """Return the error of a request without an answer, with what was received instead."""
+        decoder = self._reception.decoder
+        after, before = decoder.stats, request.received_before
+        assert before is not None  # noqa: S101  # it was sent
+        kind = EchoError if request.echoes else ResponseTimeoutError
+        return kind(
+            self._options.name,
+            request.command.code,
+            now - request.first_sent,
+            request.attempts,
+            frames=after.frames - before.frames,
+            damaged_frames=after.corrupt_frames - before.corrupt_frames,
+            stray_bytes=after.noise_bytes
+            - before.noise_bytes
+            + after.corrupt_bytes
+            - before.corrupt_bytes
+            + decoder.pending,
+        )
 
     def _retry(self, request: Request, error: TracerError, events: list[SessionEvent]) -> None:
         """Send a request again, if it may be; else it fails."""
@@ -483,10 +531,12 @@ def _not_sent(error: TracerError, probe: Request, blocked: Request) -> TracerErr
     """Return the error of a command for that of the reading that had to come before it."""
     if not isinstance(error, ResponseTimeoutError):
         return error
+    evidence = {name: getattr(error, name) for name in ("frames", "damaged_frames", "stray_bytes")}
     if blocked.attempts:  # it was to be sent again
         waited = probe.first_sent + error.waited - blocked.first_sent
-        return type(error)(error.address, blocked.command.code, waited, blocked.attempts)
-    return type(error)(error.address, error.command, error.waited, error.attempts, unsent=int(blocked.command.code))
+        return type(error)(error.address, blocked.command.code, waited, blocked.attempts, **evidence)
+    unsent = int(blocked.command.code)
+    return type(error)(error.address, error.command, error.waited, error.attempts, unsent=unsent, **evidence)
 
 
 def _because(cause: Exception | None) -> str:

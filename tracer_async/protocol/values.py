@@ -33,40 +33,47 @@ _NO_FLAGS = 0xFEFEFE00FEFEFEFE
 class RealtimeData(NamedTuple):
     """The answer to A0: what the controller measures at this moment.
 
+    ==========================  ===========================================================================
+    field                       unit and meaning
+    ==========================  ===========================================================================
+    ``battery_voltage``         V, in steps of 0.01
+    ``pv_voltage``              V at the panel, in steps of 0.01; 0.2 to 0.4 V under a dark panel
+    ``load_current``            A that the load draws, in steps of 0.01
+    ``over_discharge_voltage``  V; the controller cuts the load when the battery falls below it
+    ``battery_full_voltage``    V; the battery counts as full above it
+    ``load_on``                 the load switch is closed
+    ``overload``                the load draws too much
+    ``load_short_circuit``      the load is short-circuited
+    ``battery_over_voltage``    the battery voltage is too high (the document calls it battery overload)
+    ``over_discharge``          the battery is too low and the controller has cut the load
+    ``battery_full``            the battery is full
+    ``charging``                the panel is charging the battery
+    ``battery_temperature``     degrees Celsius, -30 to 225
+    ``charge_current``          A into the battery, in steps of 0.01
+    ``reserved``                the bytes at offsets 4, 5, 15 and 23; the third changes, its meaning is unknown
+    ``charge_power``            W into the battery: battery voltage times charge current
+    ``load_power``              W that the load draws: battery voltage times load current
+    ==========================  ===========================================================================
+
     ``RealtimeData.from_bytes(data).to_bytes() == data`` for every valid reply. Source: protocol document, table of
     command A0, corrected where captures show it wrong.
     """
 
     battery_voltage: float
-    """Volts, in steps of 0.01."""
     pv_voltage: float
-    """Volts at the panel, in steps of 0.01; 0.2 to 0.4 V under a dark panel."""
     load_current: float
-    """Amperes that the load draws, in steps of 0.01."""
     over_discharge_voltage: float
-    """Volts; the load is cut when the battery falls below it."""
     battery_full_voltage: float
-    """Volts; the battery counts as full above it."""
     load_on: bool
-    """The load switch is closed."""
     overload: bool
-    """The load draws too much."""
     load_short_circuit: bool
-    """The load is short-circuited."""
     battery_over_voltage: bool
-    """The battery voltage is too high (the document calls it battery overload)."""
     over_discharge: bool
-    """The battery is too low and the controller has cut the load."""
     battery_full: bool
-    """The battery is full."""
     charging: bool
-    """The panel is charging the battery."""
     battery_temperature: int
-    """Degrees Celsius, -30 to 225."""
     charge_current: float
-    """Amperes into the battery, in steps of 0.01."""
     reserved: bytes = bytes(4)
-    """The bytes at offsets 4, 5, 15 and 23, raw. Nobody knows what the third, which moves, means."""
 
     @property
     def charge_power(self) -> float:
@@ -155,15 +162,40 @@ class RealtimeData(NamedTuple):
             reserved[3:],
         )
 
+    def to_dict(self) -> dict[str, float | bool | str]:
+        """Return every field and both powers by their names, as values that JSON has.
+
+        Volts, amperes and watts are rounded to 0.01, which is what the controller resolves. ``reserved`` is 8
+        hexadecimal digits. Raises what `to_bytes` raises for values that the protocol does not have.
+        """
+        data = self.from_bytes(self.to_bytes())  # checked and rounded
+        return {
+            **data._asdict(),
+            "reserved": data.reserved.hex(),
+            "charge_power": _power(data.battery_voltage, data.charge_current),
+            "load_power": _power(data.battery_voltage, data.load_current),
+        }
+
     def _hundredths(self, name: str) -> int:
         return round(check_number(name, getattr(self, name)) * 100)
 
 
+def _power(volts: float, amperes: float) -> float:
+    # The product of two whole numbers of hundredths is exact, so it is rounded to the same watts everywhere.
+    return round(round(volts * 100) * round(amperes * 100) / 100) / 100
+
+
 class LoadState(IntEnum):
-    """The answer to AA: the state of the load switch. As a truth value, whether the load is on."""
+    """The answer to AA: the state of the load switch. True means on, and ``str()`` gives "on" or "off"."""
 
     OFF = 0
     ON = 1
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
 
     @classmethod
     def _missing_(cls, value: object) -> Self:

@@ -1,4 +1,4 @@
-"""A controller made of software: a stand-in for the real one in tests, examples and a first minute without hardware."""
+"""A simulated controller, for tests and examples, and for trying the library without hardware."""
 
 from tracer_async.simulator._charger import Stage
 from tracer_async.simulator._inprocess import open_in_process

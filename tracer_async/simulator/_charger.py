@@ -1,4 +1,4 @@
-"""The charging half of the controller: a panel at its maximum power point, and the three charging stages."""
+"""The charger of the controller: a panel at its maximum power point, and the three charging stages."""
 
 from __future__ import annotations
 
@@ -10,41 +10,42 @@ from tracer_async.protocol import BatteryType, ControlSettings
 
 __all__ = ["Charger", "Panel", "SetPoints", "Stage"]
 
-# Heat, dirt and wiring cost a panel a tenth of its rated power; the controller's conversion a twentieth.
+# Heat, dirt and wiring cost a panel 10 % of its rated power, and the conversion in the controller costs 5 %.
 _PANEL_EFFICIENCY = 0.9
-_CONVERSION = 0.95
-# Watts under which the controller does not start.
-_LEAST_POWER = 2.0
+_CONVERSION_EFFICIENCY = 0.95
+# Watts below which the controller does not start to charge.
+_MIN_PANEL_POWER = 2.0
 
-# At 25 degrees Celsius. 14.375 V less 18 mV a degree, and 11.1 V plus 8.5 mV a degree, give what
-# the captures have at 13, 17, 21 and 28 degrees, to the hundredth. Other types and voltages: the usual ones.
+# Volts at 25 degrees Celsius. 14.375 V minus 18 mV per degree, and 11.1 V plus 8.5 mV per degree, match the captures
+# at 13, 17, 21 and 28 degrees to 0.01 V. The other types and voltages are the usual values; no capture has them.
 _ABSORPTION = {BatteryType.GEL: 14.175, BatteryType.SEALED: 14.375, BatteryType.FLOODED: 14.575}
 _FLOAT = 13.775
-_BACK_TO_BULK = 13.2
+_REBULK_VOLTAGE = 13.2
 _OVER_DISCHARGE = 11.1
 _CELLS = 6
 
-# Seconds at the absorption voltage; cut short when the battery takes less than this part of its capacity an hour.
+# Absorption ends after this time in seconds, or earlier when the battery is full: when its current per hour is below
+# this fraction of its capacity.
 _ABSORPTION_TIME = 7200.0
-_TAIL = 0.01
+_TAIL_CURRENT = 0.01
 
 
 class Stage(StrEnum):
-    """What the charger is doing to the battery."""
+    """The charging stage."""
 
     BULK = "bulk"
-    """As much current as the sun gives."""
+    """All available current charges the battery."""
     ABSORPTION = "absorption"
-    """The battery-full voltage is held while the current falls."""
+    """The battery-full voltage is constant, and the current falls."""
     FLOAT = "float"
-    """The battery is full; a lower voltage keeps it so."""
+    """The battery is full. A lower voltage keeps it full."""
 
 
 class SetPoints(NamedTuple):
-    """The voltages that the controller aims at, for its settings and the battery's temperature."""
+    """The voltage limits of the controller, for its settings and the battery temperature."""
 
     absorption: float
-    """Volts; reported as battery-full voltage."""
+    """Volts. Reported as battery-full voltage."""
     float_: float
     """Volts."""
     over_discharge: float
@@ -54,19 +55,20 @@ class SetPoints(NamedTuple):
     def of(cls, settings: ControlSettings, temperature: int) -> SetPoints:
         """Return the set points at *temperature* degrees Celsius.
 
-        The coefficient is taken as millivolts a degree and cell (the document gives no unit); 3 fits the captures.
+        The unit of the compensation coefficient is millivolts per degree and cell: the protocol document gives no unit,
+        and with this one the value 3 matches the captures.
         """
-        warmth = temperature - 25
-        compensation = settings.temperature_compensation / 1000 * _CELLS * warmth
+        above_25 = temperature - 25
+        compensation = settings.temperature_compensation / 1000 * _CELLS * above_25
         return cls(
             _ABSORPTION[settings.battery_type] - compensation,
             _FLOAT - compensation,
-            _OVER_DISCHARGE + 0.0085 * warmth,
+            _OVER_DISCHARGE + 0.0085 * above_25,
         )
 
 
 class Panel:
-    """A solar panel of *watts* at 1000 W/m2, and of *voltage* volts at its maximum power point on a usual day."""
+    """A solar panel: *watts* at 1000 W/m2, and *voltage* at its maximum power point on a typical day."""
 
     __slots__ = ("_voltage", "_watts")
 
@@ -75,57 +77,63 @@ class Panel:
         self._voltage = voltage
 
     def power(self, irradiance: float) -> float:
-        """Return the most watts that there are to be had at *irradiance* W/m2."""
+        """Return the maximum power in watts at *irradiance* W/m2."""
         return self._watts * _PANEL_EFFICIENCY * irradiance / 1000.0
 
     def terminal_voltage(self, irradiance: float, used: float) -> float:
-        """Return volts while the part *used*, 0 to 1, of its power is drawn; a dark panel has none."""
-        if irradiance < 1e-6:  # a number that is smaller still may round to 0 below, which has no logarithm
+        """Return the volts while the fraction *used*, 0 to 1, of its power is drawn. A dark panel has 0 V."""
+        # Smaller values could become 0 in the division below, and the logarithm of 0 is undefined.
+        if irradiance < 1e-6:
             return 0.0
         light = log(irradiance / 700.0)
-        best = self._voltage * (1.0 + 0.025 * light)
-        unloaded = self._voltage * (1.24 + 0.05 * light) * irradiance / (irradiance + 1.5)
-        # Power falls with the square of the distance from the best voltage: all used, the best; none, unloaded.
-        return max(best + (unloaded - best) * sqrt(1.0 - used), 0.0) if used else max(unloaded, 0.0)
+        at_max_power = self._voltage * (1.0 + 0.025 * light)
+        open_circuit = self._voltage * (1.24 + 0.05 * light) * irradiance / (irradiance + 1.5)
+        # The power falls with the square of the distance from the maximum power point. So the voltage is that of the
+        # maximum power point if all power is used, and the open-circuit voltage if none is.
+        voltage = at_max_power + (open_circuit - at_max_power) * sqrt(1.0 - used) if used else open_circuit
+        return max(voltage, 0.0)
 
 
 class Charger:
-    """The charging stage and what belongs to it."""
+    """The charging stage, and the limits of the current."""
 
-    __slots__ = ("_held", "rated_current", "stage")
+    __slots__ = ("_absorption_seconds", "rated_current", "stage")
 
     def __init__(self, rated_current: float) -> None:
-        self.rated_current = rated_current
-        """The most amperes it gives."""
-        self.stage = Stage.BULK
-        self._held = 0.0
+        self.rated_current: float = rated_current
+        """Maximum charge current in amperes."""
+        self.stage: Stage = Stage.BULK
+        self._absorption_seconds = 0.0
 
-    def most_current(self, panel_power: float, voltage: float) -> float:
-        """Return the amperes that the sun allows into a battery of *voltage* volts."""
-        if panel_power < _LEAST_POWER:
+    def max_current(self, panel_power: float, voltage: float) -> float:
+        """Return the maximum current in amperes that *panel_power* allows at a battery voltage of *voltage*."""
+        if panel_power < _MIN_PANEL_POWER:
             return 0.0
-        return min(panel_power * _CONVERSION / voltage, self.rated_current)
+        return min(panel_power * _CONVERSION_EFFICIENCY / voltage, self.rated_current)
 
     def panel_power(self, current: float, voltage: float) -> float:
-        """Return the watts taken from the panel for *current* amperes at *voltage* volts."""
-        return current * voltage / _CONVERSION
+        """Return the watts that are drawn from the panel for *current* amperes at *voltage* volts."""
+        return current * voltage / _CONVERSION_EFFICIENCY
 
-    def aim(self, points: SetPoints) -> float:
-        """Return the volts that the battery is not to be charged above."""
+    def voltage_limit(self, points: SetPoints) -> float:
+        """Return the voltage at which the charger limits the current."""
         return points.float_ if self.stage is Stage.FLOAT else points.absorption
 
-    def follow(self, points: SetPoints, voltage: float, tail: float, seconds: float) -> None:
-        """Move on to the next stage, or back to bulk.
+    def update_stage(self, points: SetPoints, voltage: float, tail_current: float, seconds: float) -> None:
+        """Change to the next stage, or back to bulk.
 
-        *voltage* is the battery's, *tail* the part of its capacity that flows into it an hour.
+        *voltage* is the battery voltage, *tail_current* the current into the battery as a fraction of its capacity per
+        hour.
         """
-        if voltage < _BACK_TO_BULK:
+        if voltage < _REBULK_VOLTAGE:
             self.stage = Stage.BULK
-        at_aim = voltage >= points.absorption - 0.01
-        if self.stage is Stage.BULK and at_aim:
+        # Compared at the resolution of the controller, 0.01 V: the computed voltage may stay slightly below the limit.
+        is_at_limit = voltage >= points.absorption - 0.01
+        if self.stage is Stage.BULK and is_at_limit:
             self.stage = Stage.ABSORPTION
-            self._held = 0.0
-        elif self.stage is Stage.ABSORPTION and at_aim:
-            self._held += seconds
-            if self._held >= _ABSORPTION_TIME or (seconds and tail < _TAIL):
+            self._absorption_seconds = 0.0
+        elif self.stage is Stage.ABSORPTION and is_at_limit:
+            self._absorption_seconds += seconds
+            # Not in a step of 0 s: that only applies a change from outside, and the current has not settled yet.
+            if self._absorption_seconds >= _ABSORPTION_TIME or (seconds and tail_current < _TAIL_CURRENT):
                 self.stage = Stage.FLOAT

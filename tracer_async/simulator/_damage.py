@@ -1,7 +1,7 @@
-"""Damage to bytes, drawn by lot: functions of a frame and a source of random numbers, without I/O.
+"""Random damage to bytes: functions of a frame and a random number generator, without I/O.
 
-What they return is damaged for certain: no decoder finds a good frame in it. Garbage holds no byte 7F, with which every
-frame ends, so that it never completes what stands before it.
+A decoder never finds a good frame in the bytes that they return. Garbage never contains 7F, the last byte of every
+frame, so that it cannot complete a cut frame before it.
 """
 
 from __future__ import annotations
@@ -10,56 +10,58 @@ from random import Random
 
 from tracer_async.protocol import END, SYNC, Frame, FrameDecoder
 
-__all__ = ["cut", "flip", "frame_in", "garbage", "stray", "tear"]
+__all__ = ["cut", "first_good_frame", "flip", "garbage", "stray", "tear"]
 
-# What is found between frames in captures: halves of sync and start-up bytes, and what an idle line makes.
+# Captures show these between frames: parts of sync and start-up bytes, and the 00 and FF of an idle line.
 _STRAY = b"\xeb\x90\xaa\x55\x00\xff"
 
 
-def frame_in(raw: bytes | bytearray) -> Frame | None:
-    """Return the first good frame in *raw*, None if there is none."""
+def first_good_frame(raw: bytes | bytearray) -> Frame | None:
+    """Return the first good frame in *raw*, or None."""
     decoder = FrameDecoder()
     events = decoder.feed(raw) + decoder.flush()
     return next((event for event in events if isinstance(event, Frame)), None)
 
 
 def flip(raw: bytes, random: Random) -> bytes:
-    """Flip one bit to three bits anywhere in a frame."""
+    """Flip 1 to 3 bits of a frame."""
     while True:
         damaged = bytearray(raw)
         for _ in range(random.choice((1, 1, 1, 2, 3))):
             bit = random.randrange(len(damaged) * 8)
             damaged[bit >> 3] ^= 1 << (bit & 7)
-        # The CRC is weak, and two flips of the same bit are none.
-        if frame_in(damaged) is None:
+        # Try again if the frame is still good: the weak CRC misses some pairs of bits (those 210 bits apart), and two
+        # flips of the same bit cancel out.
+        if first_good_frame(damaged) is None:
             return bytes(damaged)
 
 
 def cut(raw: bytes, random: Random) -> bytes:
-    """Cut off the end of a frame; at least one byte is left of it, and at least one is lost."""
+    """Cut off the end of a frame. At least one byte remains, and at least one is missing."""
     return raw[: random.randrange(1, len(raw))]
 
 
 def tear(frame: Frame, older: bytes | None, random: Random) -> bytes:
-    """Return the bytes of a frame that has its CRC, but the data of an *older* one.
+    """Return the bytes of *frame* with the data of an *older* one, but the CRC of its own data.
 
-    Where there is no older data, or it would not show, it is made up: another battery voltage, or the other state of
-    the load. Raises ValueError for a frame without data.
+    If there is no older data, or if it is equal, the data is changed instead: to another battery voltage, or to the
+    opposite load state. Raises ValueError for a frame without data.
     """
     if not frame.data:
         raise ValueError("a frame without data cannot be torn")
     raw = frame.encode(start_up=False)
-    for data in (older, _made_older(frame.data, random)):
+    for data in (older, _changed_data(frame.data, random)):
         if data is not None and len(data) == len(frame.data):
             torn = raw[: len(SYNC) + 3] + data + raw[-3:]
-            if frame_in(torn) is None:
+            if first_good_frame(torn) is None:
                 return torn
-    raise AssertionError("a change within 16 bits always shows in the CRC")
+    raise AssertionError("a change within 16 bits always changes the CRC")
 
 
-def _made_older(data: bytes, random: Random) -> bytes:
+def _changed_data(data: bytes, random: Random) -> bytes:
     if len(data) == 1:
         return bytes((data[0] ^ 1,))
+    # Only the first 16 bits change, so the CRC is certain to be wrong: it detects every error burst of up to 16 bits.
     voltage = int.from_bytes(data[:2], "little")
     change = random.randint(1, 20)
     voltage += change if voltage < change else -change
@@ -67,12 +69,12 @@ def _made_older(data: bytes, random: Random) -> bytes:
 
 
 def stray(random: Random) -> bytes:
-    """Return a few bytes of the kind that comes between frames."""
+    """Return 1 to 6 bytes as captures show them between frames."""
     return bytes(random.choices(_STRAY, k=random.randint(1, 6)))
 
 
 def garbage(size: int, random: Random) -> bytes:
-    """Return *size* bytes without a frame in them, though headers of frames stand among them."""
+    """Return *size* random bytes without a frame. They contain sync bytes, so that a decoder has to check them."""
     data = bytearray(random.randbytes(size).replace(bytes((END,)), b"\x00"))
     for at in range(random.randrange(256), size - len(SYNC), 256):
         data[at : at + len(SYNC)] = SYNC

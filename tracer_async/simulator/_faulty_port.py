@@ -1,8 +1,11 @@
-"""A port on which things go wrong, without I/O: it brings about what `Faults` asks for.
+"""A port with the faults of a `Faults` object, without I/O.
 
-On its way a reply meets the faults in this order: the request is lost, or has to wait (half-open, silence, drop,
-stall); the controller acts on it, once; the reply waits (late, flood), is made (id, double), damaged (flip, cut or
-hangup, tear), joined by others (foreign, stray) and sent (drip).
+The faults of one request apply in this order:
+
+1. The request is lost or delayed: half-open, silence, drop, stall.
+2. The controller acts on it once.
+3. The reply is delayed (late, flood), encoded (id, double), damaged (flip, cut or hangup, tear), joined by other bytes
+   (foreign, stray) and sent (drip).
 """
 
 from __future__ import annotations
@@ -11,28 +14,28 @@ from collections.abc import Iterable, Iterator
 
 from tracer_async.protocol import OVERHEAD, CommandCode, Event, Frame, FrameDecoder, LoadState
 from tracer_async.simulator import _damage
-from tracer_async.simulator._port import Ending, Lose, Port, SimulatedPort, Step, Wait
+from tracer_async.simulator._port import Discard, Ending, Port, SimulatedPort, Step, Wait
 from tracer_async.simulator.device import SimulatedTracer
 from tracer_async.simulator.faults import FAULT_KINDS, Fault, Faults
 
-__all__ = ["FaultyPort", "port_of"]
+__all__ = ["FaultyPort", "make_port"]
 
 _FLOOD_CHUNK = 4096
 
 
-def port_of(tracer: SimulatedTracer, faults: Faults | None) -> Port:
-    """Return a new port of *tracer*, with faults if there are any."""
+def make_port(tracer: SimulatedTracer, faults: Faults | None) -> Port:
+    """Return a new port of *tracer*, with faults if *faults* has any."""
     return FaultyPort(tracer, faults) if faults is not None and faults.faults else SimulatedPort(tracer)
 
 
 class FaultyPort:
-    """One wire to a simulated controller, with faults on it; `Port` says what its methods do.
+    """One connection to a simulated controller, with faults. See `Port` for its methods.
 
-    Steps are made when they are asked for: a controller acts on a request, once, when all steps before it have been
-    taken. So what waited behind a late reply is answered with fresh data.
+    The steps are generated lazily: the controller acts on a request only after all earlier steps were executed. A
+    request that waited for a late reply is therefore answered with the data of that later moment.
     """
 
-    __slots__ = ("_connect_faults", "_decoder", "_injected", "_older", "_random", "_request_faults", "_tracer")
+    __slots__ = ("_connect_faults", "_decoder", "_injected", "_last_data", "_random", "_request_faults", "_tracer")
 
     def __init__(self, tracer: SimulatedTracer, faults: Faults) -> None:
         self._tracer = tracer
@@ -41,8 +44,8 @@ class FaultyPort:
         self._injected = faults.injected
         self._connect_faults = [fault for fault in faults.faults if FAULT_KINDS[fault.kind].on_connect]
         self._request_faults = [fault for fault in faults.faults if not FAULT_KINDS[fault.kind].on_connect]
-        # The data of the last reply to each command.
-        self._older: dict[int, bytes] = {}
+        # Data of the last reply to each command: a torn frame has the data of one reply and the CRC of the next.
+        self._last_data: dict[int, bytes] = {}
 
     @property
     def pending(self) -> int:
@@ -52,9 +55,9 @@ class FaultyPort:
     def greet(self) -> Iterator[Step]:
         """See `Port`."""
         chosen = self._draw(self._connect_faults)
-        if banner := self._hit(chosen, "banner"):
+        if banner := self._inject(chosen, "banner"):
             yield f"{banner.text}\r\n".encode()
-        if self._hit(chosen, "refuse"):
+        if self._inject(chosen, "refuse"):
             yield Ending.HANG_UP
 
     def feed(self, data: bytes | bytearray | memoryview) -> Iterator[Step]:
@@ -70,54 +73,62 @@ class FaultyPort:
             if isinstance(event, Frame):
                 for step in self._serve(event):
                     yield step
-                    if isinstance(step, Lose | Ending):
-                        # What was received with it is gone too.
+                    if isinstance(step, Discard | Ending):
+                        # Requests received together with this one are lost too: without this, silence would lose only
+                        # one request, and a connection that is over would still be answered.
                         self._decoder = FrameDecoder()
                         return
 
     def _serve(self, request: Frame) -> Iterator[Step]:
         chosen = self._draw(self._request_faults)
-        if self._hit(chosen, "half-open"):
+        if self._inject(chosen, "half-open"):
             yield Ending.HALF_OPEN
             return
-        if silence := self._hit(chosen, "silence"):
-            yield Lose(silence.amount)
+        if silence := self._inject(chosen, "silence"):
+            yield Discard(silence.amount)
             return
-        if self._hit(chosen, "drop"):
+        if self._inject(chosen, "drop"):
             return
-        if stall := self._hit(chosen, "stall"):
+        # The faults above lose the request before the controller acts on it. The faults below affect only the reply. So
+        # a client without an answer meets both cases: a command that was not executed, and one that was.
+        if stall := self._inject(chosen, "stall"):
             yield Wait(stall.amount)
         reply = self._tracer.answer(request)
         if reply is None:
             return
-        frame = _damage.frame_in(reply)
+        frame = _damage.first_good_frame(reply)
         if frame is None or len(reply) != OVERHEAD + len(frame.data):
-            yield reply  # a tracer of somebody's own, which damages its replies itself
+            # A subclass of SimulatedTracer may return anything: send it unchanged.
+            yield reply
             return
+        # The usual case, without a fault, sends the bytes of the controller and not a copy encoded here.
         if chosen:
             yield from self._send(frame, chosen)
         else:
             yield reply
-        self._older[frame.command] = frame.data
+        self._last_data[frame.command] = frame.data
 
     def _send(self, frame: Frame, chosen: dict[str, Fault]) -> Iterator[Step]:
         random = self._random
-        if late := self._hit(chosen, "late"):
+        if late := self._inject(chosen, "late"):
             yield Wait(late.amount)
-        if flood := self._hit(chosen, "flood"):
+        if flood := self._inject(chosen, "flood"):
             left = int(flood.amount)
             while left > 0:
                 yield _damage.garbage(min(left, _FLOOD_CHUNK), random)
                 left -= _FLOOD_CHUNK
-        hangup = self._hit(chosen, "hangup") is not None
+        # A connection that closes during a reply: no frame, not even a duplicate, may be complete before it closes.
+        hangup = self._inject(chosen, "hangup") is not None
         frames: list[bytes | None] = [*self._frames(frame, chosen, hangup=hangup)]
-        if self._hit(chosen, "foreign"):
+        if self._inject(chosen, "foreign"):
+            # None marks the place of the foreign reply, which is encoded when it is sent. Nothing follows a cut reply
+            # of a connection that closes, so a foreign reply comes before it.
             frames.insert(0 if hangup or random.random() < 0.5 else len(frames), None)
-        is_stray = self._hit(chosen, "stray") is not None
-        drip = self._hit(chosen, "drip")
-        for made in frames:
-            # Made at the last moment: another master's reply is no older than the wire makes it.
-            raw = self._foreign() if made is None else made
+        is_stray = self._inject(chosen, "stray") is not None
+        drip = self._inject(chosen, "drip")
+        for encoded in frames:
+            # The waits above may be long. Encoded here, a foreign reply has the data of the moment it is sent.
+            raw = self._foreign() if encoded is None else encoded
             if is_stray:
                 raw = _damage.stray(random) + raw
             if drip is None:
@@ -131,24 +142,27 @@ class FaultyPort:
             yield Ending.HANG_UP
 
     def _frames(self, frame: Frame, chosen: dict[str, Fault], *, hangup: bool) -> list[bytes]:
-        """Return the bytes of all frames that the reply *frame* becomes."""
+        """Return the bytes of all frames that are sent for the reply *frame*."""
         random = self._random
-        if self._hit(chosen, "id"):
+        if self._inject(chosen, "id"):
             frame = frame._replace(controller_id=(frame.controller_id + random.randrange(1, 256)) & 0xFF)
         frames = [frame.encode(start_up=False)]
-        if not hangup and self._hit(chosen, "double"):
+        if not hangup and self._inject(chosen, "double"):
             frames *= 2
+        # Flip and cut damage the same frame, so that a doubled reply still has one good copy.
         victim = random.randrange(len(frames))
-        if self._hit(chosen, "flip"):
+        if self._inject(chosen, "flip"):
             frames[victim] = _damage.flip(frames[victim], random)
-        if hangup or self._hit(chosen, "cut"):
+        if hangup or self._inject(chosen, "cut"):
             frames[victim] = _damage.cut(frames[victim], random)
-        if not hangup and frame.data and self._hit(chosen, "tear"):
-            frames.insert(0, _damage.tear(frame, self._older.get(frame.command), random))
+        # In captures the torn frame comes first and a good frame follows at once. A reply without data has nothing that
+        # could be torn.
+        if not hangup and frame.data and self._inject(chosen, "tear"):
+            frames.insert(0, _damage.tear(frame, self._last_data.get(frame.command), random))
         return frames
 
     def _foreign(self) -> bytes:
-        """Return a reply that nobody here asked for; the controller's own state, without a request to it."""
+        """Return a reply to a request of another master, with the present state of the controller."""
         if self._random.random() < 0.5:
             frame = Frame(0, CommandCode.READ_REALTIME, self._tracer.realtime().to_bytes())
         else:
@@ -156,16 +170,19 @@ class FaultyPort:
         return frame.encode(start_up=False)
 
     def _draw(self, faults: list[Fault]) -> dict[str, Fault]:
-        """Return the faults that strike this time, by kind; the same number of draws each time."""
+        """Return the faults of the next request or connection, by kind."""
         chosen: dict[str, Fault] = {}
+        # Draw for every fault, also if an earlier one already loses the request: the number of draws per request is
+        # then constant.
         for fault in faults:
             if self._random.random() < fault.probability:
                 chosen.setdefault(fault.kind, fault)
         return chosen
 
-    def _hit(self, chosen: dict[str, Fault], kind: str) -> Fault | None:
-        """Return the fault of a kind if it strikes, and count it."""
+    def _inject(self, chosen: dict[str, Fault], kind: str) -> Fault | None:
+        """Return the fault of a kind if it was drawn, and count it as injected."""
         fault = chosen.get(kind)
+        # Counted here and not when it is drawn: a request that is dropped has no late reply.
         if fault is not None:
             self._injected[kind] += 1
         return fault

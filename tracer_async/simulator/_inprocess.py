@@ -1,4 +1,4 @@
-"""A simulated controller in the same process, behind an asyncio transport, without a socket."""
+"""A simulated controller in the same process: an asyncio transport without a socket."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar, cast
 
-from tracer_async.simulator._faulty_port import port_of
-from tracer_async.simulator._port import QUIET, Ending, Lose, Port, Step, Wait
+from tracer_async.simulator._faulty_port import make_port
+from tracer_async.simulator._port import PARTIAL_REQUEST_TIMEOUT, Discard, Ending, Port, Step, Wait
 from tracer_async.simulator.device import SimulatedTracer
 from tracer_async.simulator.faults import Faults
 
@@ -23,14 +23,13 @@ async def open_in_process(
     *,
     faults: Faults | None = None,
 ) -> tuple[asyncio.Transport, P]:
-    """Join a protocol to a simulated controller; the counterpart of ``loop.create_connection``.
+    """Connect a protocol to a simulated controller. The counterpart of ``loop.create_connection``.
 
-    What is written is answered in the next turn of the loop, through ``data_received`` (also for a
-    ``BufferedProtocol``, which therefore must have one). The controller never hangs up by itself, unless one of the
-    *faults* does.
+    Replies arrive in the next iteration of the event loop, through ``data_received``. A ``BufferedProtocol`` needs this
+    method too. The controller closes the connection only if one of the *faults* does.
     """
     protocol = protocol_factory()
-    transport = _InProcessTransport(port_of(tracer or SimulatedTracer(), faults), protocol)
+    transport = _InProcessTransport(make_port(tracer or SimulatedTracer(), faults), protocol)
     protocol.connection_made(transport)
     transport.greet()
     return transport, protocol
@@ -42,75 +41,78 @@ class _InProcessTransport(asyncio.Transport):
         self._loop = asyncio.get_running_loop()
         self._port = port
         self._protocol = protocol
-        # None hangs up.
+        # None closes the connection. It is queued like a reply, so that all earlier replies are delivered first.
         self._replies: deque[bytes | None] = deque()
         self._reading = True
         self._closing = False
-        self._quiet: asyncio.TimerHandle | None = None
-        # The steps that the port wants taken yet, and what was written while one of them takes its time.
+        self._partial_request_timer: asyncio.TimerHandle | None = None
+        # The remaining steps of the port, the timer of the current step, and the bytes written during that step.
         self._steps: Iterator[Step] = iter(())
-        self._busy: asyncio.TimerHandle | None = None
-        self._unread: deque[bytes] = deque()
-        self._deaf = False
+        self._step_timer: asyncio.TimerHandle | None = None
+        self._unprocessed: deque[bytes] = deque()
+        self._discarding = False
 
     def greet(self) -> None:
-        """Tell the port that the protocol has come."""
-        self._take(self._port.greet())
+        """Tell the port that a client has connected."""
+        self._execute(self._port.greet())
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
-        if self._closing or self._deaf:
+        if self._closing or self._discarding:
             return
-        if self._busy is not None:
-            self._unread.append(bytes(data))
+        if self._step_timer is not None:
+            # A copy: the caller may reuse the buffer after write() has returned.
+            self._unprocessed.append(bytes(data))
             return
-        self._stop_waiting()
-        self._take(self._port.feed(data))
+        self._stop_partial_request_timer()
+        self._execute(self._port.feed(data))
 
-    def _fall_quiet(self) -> None:
-        self._quiet = None
-        self._take(self._port.flush())
+    def _discard_partial_request(self) -> None:
+        self._partial_request_timer = None
+        self._execute(self._port.flush())
 
-    def _stop_waiting(self) -> None:
-        if self._quiet is not None:
-            self._quiet.cancel()
-            self._quiet = None
+    def _stop_partial_request_timer(self) -> None:
+        if self._partial_request_timer is not None:
+            self._partial_request_timer.cancel()
+            self._partial_request_timer = None
 
-    def _take(self, steps: Iterable[Step]) -> None:
+    def _execute(self, steps: Iterable[Step]) -> None:
         self._steps = iter(steps)
-        self._go_on()
+        self._continue()
 
-    def _go_on(self) -> None:
-        """Take steps until one takes its time."""
+    def _continue(self) -> None:
+        """Execute steps until one needs time."""
         for step in self._steps:
             if isinstance(step, bytes):
                 self._replies.append(step)
             elif isinstance(step, Wait):
-                self._busy = self._loop.call_later(step.seconds, self._resume)
+                self._step_timer = self._loop.call_later(step.seconds, self._resume)
                 break
             else:
-                self._deaf = True
-                self._unread.clear()
-                if isinstance(step, Lose):
-                    self._busy = self._loop.call_later(step.seconds, self._resume)
+                self._discarding = True
+                self._unprocessed.clear()
+                if isinstance(step, Discard):
+                    self._step_timer = self._loop.call_later(step.seconds, self._resume)
                 elif step is Ending.HANG_UP:
                     self._replies.append(None)
                 break
+        # Never from within write(): no real transport calls its protocol while the protocol is still writing.
         if self._replies:
             self._loop.call_soon(self._deliver)
-        if self._port.pending and self._busy is None and not self._deaf:
-            self._quiet = self._loop.call_later(QUIET, self._fall_quiet)
+        if self._port.pending and self._step_timer is None and not self._discarding:
+            self._partial_request_timer = self._loop.call_later(PARTIAL_REQUEST_TIMEOUT, self._discard_partial_request)
 
     def _resume(self) -> None:
-        self._busy = None
-        self._deaf = False
-        self._go_on()
-        while self._unread and self._busy is None:
-            self._stop_waiting()
-            self._take(self._port.feed(self._unread.popleft()))
+        self._step_timer = None
+        self._discarding = False
+        self._continue()
+        # Stop as soon as a request starts another delay: the bytes after it wait for that one.
+        while self._unprocessed and self._step_timer is None:
+            self._stop_partial_request_timer()
+            self._execute(self._port.feed(self._unprocessed.popleft()))
 
     def _deliver(self) -> None:
         protocol = cast("asyncio.Protocol", self._protocol)
-        # The protocol may pause, or close, with any reply that it gets.
+        # Check before each reply: the protocol may pause reading or close the transport in data_received.
         while self._replies and self._reading and not self._closing:
             reply = self._replies.popleft()
             if reply is None:
@@ -132,10 +134,11 @@ class _InProcessTransport(asyncio.Transport):
     def close(self) -> None:
         if not self._closing:
             self._closing = True
-            self._stop_waiting()
-            if self._busy is not None:
-                self._busy.cancel()
-                self._busy = None
+            self._stop_partial_request_timer()
+            if self._step_timer is not None:
+                self._step_timer.cancel()
+                self._step_timer = None
+            # Never directly: asyncio protocols expect connection_lost after close() has returned.
             self._replies.clear()
             self._loop.call_soon(self._protocol.connection_lost, None)
 
@@ -161,4 +164,4 @@ class _InProcessTransport(asyncio.Transport):
         return (0, 0)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Nothing is ever buffered."""
+        """Do nothing: the write buffer is always empty."""

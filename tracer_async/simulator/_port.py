@@ -1,7 +1,7 @@
-"""The serial port of a simulated controller, without I/O: bytes received in, steps out.
+"""The serial port of a simulated controller, without I/O: received bytes in, steps out.
 
-Whoever has the wire takes the steps, in order, and what is received meanwhile waits: a controller does one thing at a
-time.
+The code that owns the connection executes the steps in order. Bytes that arrive during a step wait until the last step
+is done, because a controller handles one request at a time.
 """
 
 from __future__ import annotations
@@ -13,23 +13,25 @@ from typing import NamedTuple, Protocol
 from tracer_async.protocol import Event, Frame, FrameDecoder
 from tracer_async.simulator.device import SimulatedTracer
 
-__all__ = ["QUIET", "BaudPacing", "Ending", "Lose", "Port", "SimulatedPort", "Step", "Wait"]
+__all__ = ["PARTIAL_REQUEST_TIMEOUT", "BaudPacing", "Discard", "Ending", "Port", "SimulatedPort", "Step", "Wait"]
 
-QUIET = 0.2
-"""Seconds of silence after which a half-received request will not be finished any more."""
+# Without this limit, a damaged length byte would make the port wait for up to 200 bytes and take the next requests for
+# data. 0.2 s is far longer than the gap between two bytes of one request, which lasts 18.8 ms at 9600 baud.
+PARTIAL_REQUEST_TIMEOUT = 0.2
+"""Seconds of silence after which a partly received request is discarded."""
 
-# Seconds a byte takes at 9600 baud: a start bit, 8 bits and a stop bit.
+# Seconds per byte at 9600 baud: a start bit, 8 data bits and a stop bit.
 _BYTE_TIME = 10 / 9600
 
 
 class Wait(NamedTuple):
-    """Do nothing for a time; what is received stays where it is."""
+    """Do nothing for a time. Received bytes wait until it is over."""
 
     seconds: float
 
 
-class Lose(NamedTuple):
-    """Throw away all that has been received, and all that comes within a time."""
+class Discard(NamedTuple):
+    """Discard all received bytes, and all bytes that arrive within a time."""
 
     seconds: float
 
@@ -38,40 +40,40 @@ class Ending(Enum):
     """The last step on a connection."""
 
     HANG_UP = auto()
-    """Close it."""
+    """Close the connection."""
     HALF_OPEN = auto()
-    """Neither answer nor close it, until the other side does."""
+    """Keep the connection open and send nothing, until the client closes it."""
 
 
-Step = bytes | Wait | Lose | Ending
-"""What a port wants done on its wire next; bytes are to be sent."""
+Step = bytes | Wait | Discard | Ending
+"""The next thing to do on the connection. Bytes are to be sent."""
 
 
 class Port(Protocol):
-    """One wire to a simulated controller, without I/O."""
+    """One connection to a simulated controller, without I/O."""
 
     @property
     def pending(self) -> int:
-        """How many bytes of a half-received request are held back."""
+        """Number of received bytes that belong to an incomplete request."""
         ...
 
     def greet(self) -> Iterable[Step]:
-        """Return the steps to take when a client has come."""
+        """Return the steps to execute when a client has connected."""
         ...
 
     def feed(self, data: bytes | bytearray | memoryview) -> Iterable[Step]:
-        """Feed received bytes; return the steps to take because of the requests that they complete, in order."""
+        """Feed received bytes. Return the steps that answer the completed requests, in order."""
         ...
 
     def flush(self) -> Iterable[Step]:
-        """End a half-received request, because the line has gone quiet; return the steps for what stood behind it."""
+        """Discard an incomplete request after a timeout. Return the steps that answer the requests found after it."""
         ...
 
 
 class SimulatedPort:
-    """One wire to a simulated controller; several may share one controller.
+    """One connection to a simulated controller. Several ports can share one controller.
 
-    Start-up bytes, noise and damaged requests get no reply, as with the device.
+    Start-up bytes, noise and damaged requests get no reply, as from a real controller.
     """
 
     __slots__ = ("_decoder", "_tracer")
@@ -82,19 +84,19 @@ class SimulatedPort:
 
     @property
     def pending(self) -> int:
-        """How many bytes of a half-received request are held back."""
+        """Number of received bytes that belong to an incomplete request."""
         return self._decoder.pending
 
     def greet(self) -> list[bytes]:
-        """Return no steps: a controller does not notice that a client has come."""
+        """Return no steps: a controller does not notice that a client has connected."""
         return []
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[bytes]:
-        """Feed received bytes; return the replies to the requests that they complete, in order."""
+        """Feed received bytes. Return the replies to the completed requests, in order."""
         return self._answer(self._decoder.feed(data))
 
     def flush(self) -> list[bytes]:
-        """End a half-received request, because the line has gone quiet; return the replies to what stood behind it."""
+        """Discard an incomplete request after a timeout. Return the replies to the requests found after it."""
         return self._answer(self._decoder.flush())
 
     def _answer(self, events: list[Event]) -> list[bytes]:
@@ -103,22 +105,23 @@ class SimulatedPort:
 
 
 class BaudPacing:
-    """When bytes would be through a wire of 9600 baud. Time is an argument, in seconds on any steady clock."""
+    """Transmission times on a line of 9600 baud. Times are arguments, in seconds of any monotonic clock."""
 
     __slots__ = ("_received", "_sent")
 
     def __init__(self) -> None:
+        # Two times, because the line is full duplex: a request can arrive while a reply is being sent.
         self._received = 0.0
         self._sent = 0.0
 
     def receive(self, size: int, now: float) -> None:
-        """Note that the first of *size* bytes arrived now; they come through after those before them."""
+        """Record that *size* bytes began to arrive now. They follow all bytes that arrived earlier."""
         self._received = max(self._received, now) + size * _BYTE_TIME
 
     def send(self, size: int) -> float:
-        """Return when the last byte of a reply of *size* bytes is through.
+        """Return the time at which the last byte of a reply of *size* bytes has been sent.
 
-        It starts after all that was received, and after the replies before it.
+        The reply starts after the last received byte and after all earlier replies.
         """
         self._sent = max(self._sent, self._received) + size * _BYTE_TIME
         return self._sent

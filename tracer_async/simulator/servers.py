@@ -1,10 +1,10 @@
-"""A simulated controller on a real wire: a TCP port, a Unix socket, or a pseudo-terminal that looks like a serial port.
+"""Servers for a simulated controller: a TCP port, a Unix socket, or a pseudo-terminal that works like a serial port.
 
-Each server is an async context manager that gives the URL to connect to. It runs in a task of its own and ends with
-the block: connections are closed, nothing is left behind. Leaving out *tracer* makes a `SimulatedTracer` as it comes.
+Each server is an async context manager that yields the URL to connect to. The server runs in its own task. At the end
+of the block it closes all connections and removes its socket. Without *tracer* it serves a new `SimulatedTracer`.
 
-With *baud_pacing* a reply leaves no sooner than a wire of 9600 baud would have carried the request and the reply; it
-then leaves whole. With *faults* things go wrong: see `tracer_async.simulator.faults`.
+With *baud_pacing* a reply is sent, in one piece, at the time at which a line of 9600 baud would have finished
+transmitting the request and the reply. With *faults* the server injects faults: see `tracer_async.simulator.faults`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import anyio
 from anyio.abc import ByteStream, Listener, SocketAttribute
 
 from tracer_async.protocol._numbers import check_whole
-from tracer_async.simulator._faulty_port import port_of
-from tracer_async.simulator._port import QUIET, BaudPacing, Ending, Lose, Port, Wait
+from tracer_async.simulator._faulty_port import make_port
+from tracer_async.simulator._port import PARTIAL_REQUEST_TIMEOUT, BaudPacing, Discard, Ending, Port, Wait
 from tracer_async.simulator.device import SimulatedTracer
 from tracer_async.simulator.faults import Faults
 
@@ -36,10 +36,11 @@ __all__ = ["serve_pty", "serve_tcp", "serve_unix"]
 
 _log = logging.getLogger("tracer_async.simulator")
 
-# Seconds after which a reply that nobody reads from a pseudo-terminal is thrown away.
-_UNREAD = 1.0
+# Seconds after which a reply that no client has read from a pseudo-terminal is discarded. A serial port that is closed
+# receives nothing, but a pseudo-terminal keeps the bytes for the next client.
+_UNREAD_TIMEOUT = 1.0
 
-# Seconds after which a server that could not accept a client tries again, and between two log lines about that.
+# Seconds until a server that could not accept a client retries, and the minimum between two warnings about it.
 _ACCEPT_RETRY = 0.5
 _ACCEPT_LOG_INTERVAL = 60.0
 
@@ -53,17 +54,18 @@ async def serve_tcp(
     baud_pacing: bool = False,
     faults: Faults | None = None,
 ) -> AsyncIterator[str]:
-    """Serve a controller on a TCP port, 0 for a free one, to any number of clients; give ``tcp://HOST:PORT``.
+    """Serve a controller on a TCP port to any number of clients. Yield ``tcp://HOST:PORT``.
 
-    Raises OSError if the address cannot be listened on, TypeError or ValueError for a port that is not 0 to 65535.
+    Port 0 selects a free port. Raises OSError if the server cannot listen on the address, TypeError or ValueError
+    for a port that is not 0 to 65535.
     """
     port = check_whole("port", port)
-    serve_client = _client_server(tracer, faults, baud_pacing=baud_pacing)
+    serve_client = _serve_client_of(tracer, faults, baud_pacing=baud_pacing)
     listener = await anyio.create_tcp_listener(local_host=host, local_port=port)
     async with listener:
         bound = listener.extra_attributes[SocketAttribute.local_port]()
         url = f"tcp://[{host}]:{bound}" if ":" in host else f"tcp://{host}:{bound}"
-        async with _in_the_background(_serve_clients(url, listener.listeners, serve_client)):
+        async with _run_in_background(_serve_clients(url, listener.listeners, serve_client)):
             yield url
 
 
@@ -75,20 +77,20 @@ async def serve_unix(
     baud_pacing: bool = False,
     faults: Faults | None = None,
 ) -> AsyncIterator[str]:
-    """Serve a controller on a Unix socket to any number of clients; give ``unix:PATH``. Removes the socket at the end.
+    """Serve a controller on a Unix socket to any number of clients. Yield ``unix:PATH``. Remove the socket at the end.
 
-    Raises OSError if there can be no socket at *path*, NotImplementedError on Windows.
+    Raises OSError if no socket can be created at *path*, NotImplementedError on Windows.
     """
     if sys.platform == "win32":
         raise NotImplementedError("Windows has no Unix sockets for asyncio: serve TCP instead")
-    serve_client = _client_server(tracer, faults, baud_pacing=baud_pacing)
+    serve_client = _serve_client_of(tracer, faults, baud_pacing=baud_pacing)
     listener = await anyio.create_unix_listener(path)
     url = f"unix:{os.fspath(path)}"
     try:
-        async with listener, _in_the_background(_serve_clients(url, [listener], serve_client)):
+        async with listener, _run_in_background(_serve_clients(url, [listener], serve_client)):
             yield url
     finally:
-        # One system call, made here so that no cancellation can come before it.
+        # One blocking system call. An await here could be cancelled, and the socket would stay.
         Path(path).unlink(missing_ok=True)  # noqa: ASYNC240
 
 
@@ -96,10 +98,10 @@ async def serve_unix(
 async def serve_pty(
     tracer: SimulatedTracer | None = None, *, baud_pacing: bool = False, faults: Faults | None = None
 ) -> AsyncIterator[str]:
-    """Serve a controller on a new pseudo-terminal; give ``serial://PATH``, to be opened like any serial port.
+    """Serve a controller on a new pseudo-terminal. Yield ``serial://PATH``, which opens like a serial port.
 
-    It can be opened and closed again and again. What no client reads within a second is lost, as on a wire.
-    Raises NotImplementedError on Windows, ValueError for faults that need a connection.
+    Clients can open and close it repeatedly. Bytes that no client reads within 1 s are discarded.
+    Raises NotImplementedError on Windows, ValueError for faults that need a network connection.
     """
     if sys.platform == "win32":
         raise NotImplementedError("Windows has no pseudo-terminals: serve TCP instead")
@@ -107,12 +109,12 @@ async def serve_pty(
         faults.check_serial()
     controller, terminal = os.openpty()
     try:
-        # The server keeps the client's side open too: else each client that leaves would end the line.
+        # The server keeps the client's side open too. Otherwise reading would fail with EIO when a client closes it.
         tty.setraw(terminal)
         os.set_blocking(controller, False)
         line = _PtyLine(controller, terminal)
-        port = port_of(tracer or SimulatedTracer(), faults)
-        async with _in_the_background(_serve_stream(port, line.receive, line.send, baud_pacing=baud_pacing)):
+        port = make_port(tracer or SimulatedTracer(), faults)
+        async with _run_in_background(_serve_stream(port, line.receive, line.send, baud_pacing=baud_pacing)):
             yield f"serial://{os.ttyname(terminal)}"
     finally:
         os.close(controller)
@@ -126,8 +128,9 @@ async def _serve_stream(
     *,
     baud_pacing: bool,
 ) -> None:
-    """Answer what *receive* brings with *send*, until one of them raises. Every wire goes through here."""
+    """Answer the bytes that *receive* returns, until *receive* or *send* raises. All servers use this loop."""
     pacing = BaudPacing() if baud_pacing else None
+    # The next bytes are read only after all steps: a controller handles one request at a time.
     steps = port.greet()
     while True:
         for step in steps:
@@ -137,16 +140,16 @@ async def _serve_stream(
                 await send(step)
             elif isinstance(step, Wait):
                 await anyio.sleep(step.seconds)
-            elif isinstance(step, Lose):
+            elif isinstance(step, Discard):
                 with anyio.move_on_after(step.seconds):
-                    await _lose(receive)
+                    await _discard_input(receive)
             elif step is Ending.HANG_UP:
                 return
             else:
-                await _lose(receive)
+                await _discard_input(receive)
         data = None
         if port.pending:
-            with anyio.move_on_after(QUIET):
+            with anyio.move_on_after(PARTIAL_REQUEST_TIMEOUT):
                 data = await receive()
         else:
             data = await receive()
@@ -155,23 +158,23 @@ async def _serve_stream(
         steps = port.flush() if data is None else port.feed(data)
 
 
-async def _lose(receive: Callable[[], Awaitable[bytes]]) -> NoReturn:
-    """Throw away whatever comes. It is read for that, because who does not read does not notice a client that goes."""
+async def _discard_input(receive: Callable[[], Awaitable[bytes]]) -> NoReturn:
+    """Receive and discard until *receive* raises: a server notices a disconnected client only while it reads."""
     while True:
         await receive()
 
 
-def _client_server(
+def _serve_client_of(
     tracer: SimulatedTracer | None, faults: Faults | None, *, baud_pacing: bool
 ) -> Callable[[ByteStream], Coroutine[Any, Any, None]]:
-    """Return what serves one client of a listener; all of them share the controller."""
+    """Return a function that serves one client. All clients share the controller."""
     shared = tracer or SimulatedTracer()
 
     async def serve_client(stream: ByteStream) -> None:
-        # A client may go at any moment, in any way: that is no matter to the others.
+        # A client may disconnect at any moment, also with a reset. That must not end the task group of all clients.
         with suppress(anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
             async with stream:
-                await _serve_stream(port_of(shared, faults), stream.receive, stream.send, baud_pacing=baud_pacing)
+                await _serve_stream(make_port(shared, faults), stream.receive, stream.send, baud_pacing=baud_pacing)
 
     return serve_client
 
@@ -179,22 +182,24 @@ def _client_server(
 async def _serve_clients(
     url: str, listeners: Iterable[Listener[Any]], serve_client: Callable[[ByteStream], Coroutine[Any, Any, None]]
 ) -> None:
-    """Serve the clients of all *listeners* until it is cancelled."""
+    """Serve the clients of all *listeners* until cancelled."""
 
     async def accept(listener: Listener[Any]) -> None:
         logged = False
-        quiet_until = -math.inf
+        next_warning = -math.inf
         while True:
             try:
                 client = await listener.accept()  # type: ignore[attr-defined]  # all but MultiListener have it
             except (OSError, anyio.BrokenResourceError) as error:
-                # Mostly there are no descriptors left, which passes when clients go. anyio's own serve() would end.
+                # Usually no file descriptor is free. Descriptors become free when clients disconnect, so retry;
+                # anyio's own serve() would end here.
                 reason = getattr(error.__cause__ or error, "strerror", None) or error
                 now = anyio.current_time()
-                if not logged and now >= quiet_until:
-                    _log.warning("%s: cannot accept a client (%s), trying again every %g s", url, reason, _ACCEPT_RETRY)
+                # One warning per outage and at most one per minute: each failed attempt would fill the log.
+                if not logged and now >= next_warning:
+                    _log.warning("%s: cannot accept a client (%s), retrying every %g s", url, reason, _ACCEPT_RETRY)
                     logged = True
-                    quiet_until = now + _ACCEPT_LOG_INTERVAL
+                    next_warning = now + _ACCEPT_LOG_INTERVAL
                 await anyio.sleep(_ACCEPT_RETRY)
                 continue
             clients.start_soon(serve_client, client)
@@ -208,17 +213,19 @@ async def _serve_clients(
 
 
 @asynccontextmanager
-async def _in_the_background(serving: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def _run_in_background(serving: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Run *serving* until the block ends.
 
-    A task rather than a task group around the block: a test fixture may leave the block in another task than entered
-    it, and an error in the block comes out as itself, not in a group. What *serving* raises comes out at the end.
+    An error of *serving* is raised at the end of the block.
     """
+    # A plain task instead of a task group: a test fixture may enter and leave the block in different tasks, and an
+    # error in the block is raised unchanged, not inside an exception group.
     task = asyncio.create_task(serving)
     try:
         yield
     finally:
         task.cancel()
+        # Shielded: if the block itself was cancelled, the server must still close its connections before it ends.
         with anyio.CancelScope(shield=True):
             await asyncio.wait([task])
     if not task.cancelled():
@@ -226,19 +233,20 @@ async def _in_the_background(serving: Coroutine[Any, Any, None]) -> AsyncIterato
 
 
 class _PtyLine:
-    """The controller's end of a pseudo-terminal."""
+    """The controller's side of a pseudo-terminal."""
 
-    __slots__ = ("_controller", "_terminal", "_unread")
+    __slots__ = ("_controller", "_may_be_unread", "_terminal")
 
     def __init__(self, controller: int, terminal: int) -> None:
         self._controller = controller
         self._terminal = terminal
-        self._unread = False
+        self._may_be_unread = False
 
     async def receive(self) -> bytes:
         while True:
-            if self._unread:
-                with anyio.move_on_after(_UNREAD) as waiting:
+            # Only a reply can be unread: before the first one, and after a discard, no timeout is needed.
+            if self._may_be_unread:
+                with anyio.move_on_after(_UNREAD_TIMEOUT) as waiting:
                     await anyio.wait_readable(self._controller)
                 if waiting.cancelled_caught:
                     self._discard()
@@ -253,13 +261,13 @@ class _PtyLine:
             try:
                 data = data[os.write(self._controller, data) :]
             except BlockingIOError:
-                with anyio.move_on_after(_UNREAD) as waiting:
+                with anyio.move_on_after(_UNREAD_TIMEOUT) as waiting:
                     await anyio.wait_writable(self._controller)
                 if waiting.cancelled_caught:
                     self._discard()
-        self._unread = True
+        self._may_be_unread = True
 
     def _discard(self) -> None:
-        """Throw away what no client has read, so that the next one does not take it for the answer to its request."""
-        self._unread = False
+        """Discard the bytes that no client has read, so that the next client does not take them for its answer."""
+        self._may_be_unread = False
         termios.tcflush(self._terminal, termios.TCIFLUSH)

@@ -62,10 +62,11 @@ class TcpOpener:
         return await adopt(connecting, sock)
 
     async def _ssl_context(self) -> ssl.SSLContext:
-        if self._context is None:
-            # Reads the system's certificates: tens of milliseconds that would block the event loop.
-            self._context = await _threads.share("ssl", ssl.create_default_context)
-        return self._context
+        if self._context is not None:
+            return self._context
+        # Made for each attempt, because the system's certificates are renewed. In a thread, because reading them takes
+        # tens of milliseconds.
+        return await _threads.share("ssl", ssl.create_default_context)
 
     async def _resolve(self) -> list[AddrInfoType]:
         host, port = self._address.host, self._address.port

@@ -7,6 +7,9 @@ would wait. Its threads are also joined at the end of `asyncio.run`. These threa
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+import time
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from threading import Lock, Thread
@@ -27,35 +30,62 @@ def call(function: Callable[..., R], *args: Any, discard: Callable[[R], object] 
     return future
 
 
+# Seconds after which a call that hangs is not waited for by new callers, and how many calls with one key may hang.
+_PATIENCE = 30.0
+_MAX_CALLS = 4
+
+
+class _Call:
+    """One running call, and who waits for it."""
+
+    def __init__(self) -> None:
+        self.begun = time.monotonic()
+        self.futures: list[asyncio.Future[Any]] = []
+
+
 _lock = Lock()
-_shared: dict[Hashable, list[asyncio.Future[Any]]] = {}
+_shared: dict[Hashable, list[_Call]] = {}
+if sys.platform != "win32":
+    # The threads of the parent do not exist in its child.
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+    os.register_at_fork(after_in_child=_shared.clear)
 
 
 def share(key: Hashable, function: Callable[..., R], *args: Any) -> asyncio.Future[R]:
     """Call *function* in a thread of its own, or wait for a call with the same *key* that is running already."""
     future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
     with _lock:
-        waiting = _shared.get(key)
-        if waiting is not None:
+        calls = _shared.setdefault(key, [])
+        if calls and (len(calls) >= _MAX_CALLS or time.monotonic() < calls[-1].begun + _PATIENCE):
+            call = calls[-1]
             # Attempts to reach a name that hangs come again and again: those that gave up are not kept.
-            waiting[:] = [other for other in waiting if not other.cancelled()]
-            waiting.append(future)
+            call.futures[:] = [other for other in call.futures if not other.cancelled()]
+            call.futures.append(future)
             return future
-        _shared[key] = [future]
+        call = _Call()
+        call.futures.append(future)
+        calls.append(call)
 
     def run() -> None:
         outcome = _outcome(function, args)
-        with _lock:
-            futures = _shared.pop(key)
-        _settle(futures, *outcome, None)
+        _end(key, call)
+        _settle(call.futures, *outcome, None)
 
     try:
         _start(run, function)
     except BaseException:
-        with _lock:
-            del _shared[key]
+        _end(key, call)
         raise
     return future
+
+
+def _end(key: Hashable, call: _Call) -> None:
+    with _lock:
+        calls = _shared.get(key, [])
+        if call in calls:
+            calls.remove(call)
+        if not calls:
+            _shared.pop(key, None)
 
 
 def _start(run: Callable[[], None], function: Callable[..., Any]) -> None:

@@ -1,4 +1,4 @@
-"""A controller's URL, and what it says.
+"""A controller's URL, and what it means.
 
 ``/dev/ttyUSB0``, ``COM3``, ``serial:///dev/ttyUSB0?baudrate=9600``, ``tcp://host:port``, ``host:port``,
 ``tls://host:port``, ``unix:/path``, ``sim:``
@@ -7,24 +7,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from ipaddress import ip_address
+from typing import Any, Literal
+from urllib.parse import parse_qsl, unquote, urlencode
 
 from tracer_async.errors import AddressError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tracer_async.protocol._numbers import RANGES, Range
 
 __all__ = ["Address", "SerialAddress", "SimAddress", "TcpAddress", "UnixAddress", "parse_address"]
 
-EXAMPLES = (
-    "/dev/ttyUSB0, COM3, serial:///dev/ttyUSB0?baudrate=9600, tcp://192.168.1.20:8088, tls://bridge.example:8899, "
-    "unix:/run/tracer.sock or sim:"
-)
-
 _COM_PORT = re.compile(r"COM\d+", re.IGNORECASE)
 _HOST_PORT = re.compile(r"[^/?#\s]+:\d+")
+# The names of serial ports on Linux, macOS and the BSDs, without the folder they are in.
+_PORT_NAME = re.compile(r"(tty|cu|cua|rfcomm)[A-Za-z0-9._-]+")
+_IP_ADDRESS = re.compile(r"\d+(\.\d+){3}|localhost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,111 +83,168 @@ Address = SerialAddress | TcpAddress | UnixAddress | SimAddress
 
 
 def parse_address(url: str) -> Address:
-    """Return what *url* names. Raises AddressError, with examples of right ones, for anything else."""
+    """Return what *url* names. Raises AddressError for anything else; its text says what is wrong and what is right."""
     if not isinstance(url, str):
         raise TypeError(f"a URL is a str, not {type(url).__name__}")
+    url = url.strip()
     try:
-        return _parse(url.strip())
-    except AddressError:
-        raise
+        return _parse(url)
     except ValueError as error:
-        raise AddressError(f"{url!r} is no address of a controller: {error}. Right ones: {EXAMPLES}") from None
+        raise AddressError(f"{url!r} is not the address of a controller: {error}") from None
 
 
 def _parse(url: str) -> Address:
+    control = next((character for character in url if character < " " or character == "\x7f"), None)
+    if control is not None:  # urlsplit would drop some of them silently
+        raise ValueError(f"it contains the control character {control!r}")
     if url.startswith(("/", "\\\\.\\")) or _COM_PORT.fullmatch(url):
         return SerialAddress(url)
-    if "://" not in url and _HOST_PORT.fullmatch(url) and not url.lower().startswith(("sim:", "unix:", "serial:")):
-        url = f"tcp://{url}"
-    parts = urlsplit(url)
-    scheme = parts.scheme.lower()
-    options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
-    if parts.fragment:
-        raise ValueError(f"it ends in {'#' + parts.fragment!r}")
+    scheme, colon, rest = url.partition(":")
+    scheme = scheme.lower()
+    if not colon or scheme not in ("serial", "tcp", "tls", "unix", "sim"):
+        if "://" in url or not _HOST_PORT.fullmatch(url):
+            raise ValueError(_without_scheme(url))
+        scheme, rest = "tcp", f"//{url}"
+    rest, hash_sign, fragment = rest.partition("#")
+    if hash_sign:
+        raise ValueError(f"it ends in {'#' + fragment!r}; write %23 for a # in a path")
+    rest, _, query = rest.partition("?")
+    options = _options(query)
     if scheme == "serial":
-        path = unquote(parts.netloc + parts.path)
-        if not path:
-            raise ValueError("it names no serial port")
-        return SerialAddress(path, **_convert(options, _SERIAL_OPTIONS))
-    if scheme in ("tcp", "tls"):
-        _convert(options, {})
-        if parts.username is not None or parts.path not in ("", "/"):
-            raise ValueError("it has more in it than a host and a port")
-        if not parts.hostname:
-            raise ValueError("it names no host")
-        if not parts.port:
-            raise ValueError("it names no port, which is a number from 1 to 65535")
-        return TcpAddress(parts.hostname, parts.port, tls=scheme == "tls")
+        return SerialAddress(_path(rest, "serial port, such as serial:///dev/ttyUSB0"), **_convert(options, _SERIAL))
     if scheme == "unix":
         _convert(options, {})
-        path = unquote(parts.netloc + parts.path)
-        if not path:
-            raise ValueError("it names no socket")
-        return UnixAddress(path)
+        return UnixAddress(_path(rest, "socket, such as unix:/run/tracer.sock"))
     if scheme == "sim":
-        if parts.netloc or parts.path not in ("", "/"):
+        if rest.strip("/"):
             raise ValueError("a simulated controller has no host or path")
-        return SimAddress(**_convert(options, _SIM_OPTIONS))
-    raise ValueError(f"there is no scheme {scheme!r}" if scheme else "it has no scheme and is no host:port")
+        return SimAddress(**_convert(options, _SIM))
+    _convert(options, {})
+    host, port = _host_and_port(scheme, rest)
+    return TcpAddress(host, port, tls=scheme == "tls")
 
 
-def _number(low: float, high: float) -> Callable[[str], float]:
+def _without_scheme(url: str) -> str:
+    """Return what is wrong with a URL that has none of the schemes, and what was probably meant."""
+    if not url:
+        return "it is empty"
+    if "://" in url:
+        return f"there is no scheme {url.partition('://')[0]!r}; the schemes are serial, tcp, tls, unix and sim"
+    if _PORT_NAME.fullmatch(url):
+        return f"a serial port is given with its folder: /dev/{url}"
+    if _IP_ADDRESS.fullmatch(url):
+        return f"the port is missing; write {url}:8088 if the bridge listens on port 8088"
+    if "/" in url:
+        return "the path of a serial port begins with /, such as /dev/ttyUSB0"
+    host, colon, port = url.rpartition(":")
+    if colon and host and "?" not in url:
+        return f"the port must be a whole number from 1 to 65535, not {port!r}"
+    return f"write {url}:8088 for a bridge (host and port), or a path such as /dev/ttyUSB0 for a serial port"
+
+
+def _path(rest: str, what: str) -> str:
+    # The path is absolute, so "unix:/x" and "unix:///x" mean the same.
+    path = unquote(rest.removeprefix("//"))
+    if not path:
+        raise ValueError(f"it names no {what}")
+    if any(character < " " or character == "\x7f" for character in path):
+        raise ValueError("its path contains a control character")
+    return path
+
+
+def _host_and_port(scheme: str, rest: str) -> tuple[str, int]:
+    right = f"write {scheme}://HOST:PORT"
+    if not rest.startswith("//"):
+        raise ValueError(f"the // is missing; {right}")
+    netloc = rest.removeprefix("//").removesuffix("/")
+    if "@" in netloc or "/" in netloc:
+        raise ValueError(f"it contains more than a host and a port; {right}")
+    if any(character.isspace() for character in netloc):
+        raise ValueError("it contains a space")
+    host, port = netloc, ""
+    if not netloc.endswith("]"):
+        host, _, port = netloc.rpartition(":")
+        if not host and not netloc.startswith(":"):
+            host, port = netloc, ""
+    brackets = host.startswith("["), host.endswith("]")
+    if brackets[0] != brackets[1] or (":" in host and not all(brackets)):
+        raise ValueError(f"an IPv6 address must be in brackets, such as {scheme}://[fe80::1]:8088")
+    if all(brackets):
+        host = host[1:-1]
+        ip_address(host)
+    if not host:
+        raise ValueError(f"it names no host; {right}")
+    if not port:
+        raise ValueError(f"it names no port; {right}")
+    if not (port.isascii() and port.isdigit() and len(port) <= 9 and 1 <= int(port) <= 65535):
+        raise ValueError(f"the port must be a whole number from 1 to 65535, not {port!r}")
+    return host.lower(), int(port)
+
+
+# Options
+
+
+def _options(query: str) -> dict[str, str]:
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+    except ValueError:
+        raise ValueError(f"its options must be NAME=VALUE&NAME=VALUE, not {query!r}") from None
+    options: dict[str, str] = {}
+    for name, text in pairs:
+        if name in options:
+            raise ValueError(f"the option {name} is given twice")
+        options[name] = text
+    return options
+
+
+_is_number = re.compile(r"[+-]?([0-9]{1,30}\.?[0-9]{0,30}|\.[0-9]{1,30})([eE][+-]?[0-9]{1,3})?").fullmatch
+_is_whole = re.compile(r"[+-]?[0-9]{1,30}").fullmatch
+
+
+def _number(name: str, limits: Range) -> Callable[[str], float]:
     def convert(text: str) -> float:
-        value = float(text)
-        if not low <= value < high:
-            raise ValueError(text)
+        if not (_is_whole if limits.whole else _is_number)(text):
+            kind = "a whole number" if limits.whole else "a number"
+            raise ValueError(f"{name} must be {kind}, {limits}, not {text!r}")
+        value = int(text) if limits.whole else float(text)
+        if value not in limits:
+            raise ValueError(f"{name} must be {limits}, not {text}")
         return value
 
     return convert
 
 
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def convert(text: str) -> int:
-        value = int(text)
-        if not low <= value <= high:
-            raise ValueError(text)
-        return value
-
-    return convert
-
-
-def _one_of(*choices: str) -> Callable[[str], str]:
+def _one_of(name: str, *choices: str) -> Callable[[str], str]:
     def convert(text: str) -> str:
         if text not in choices:
-            raise ValueError(text)
+            raise ValueError(f"{name} must be {', '.join(choices[:-1])} or {choices[-1]}, not {text!r}")
         return text
 
     return convert
 
 
-# Of each option: how its text becomes its value, and what is said of a wrong one.
-_Options = dict[str, tuple["Callable[[str], Any]", str]]
-_SERIAL_OPTIONS: _Options = {
-    "baudrate": (_whole(1, 10_000_000), "a whole number above 0"),
-    "bytesize": (_whole(5, 8), "5, 6, 7 or 8"),
-    "parity": (_one_of("N", "E", "O"), "N, E or O"),
-    "stopbits": (_whole(1, 2), "1 or 2"),
-    "backend": (_one_of("auto", "pyserial", "serialx"), "auto, pyserial or serialx"),
+_SERIAL_RANGES = {
+    "baudrate": Range(where="serial: URL", low=1, high=10_000_000, whole=True, unit="baud"),
+    "bytesize": Range(where="serial: URL", low=5, high=8, whole=True, unit="bits"),
+    "stopbits": Range(where="serial: URL", low=1, high=2, whole=True, words="1 or 2"),
 }
-_SIM_OPTIONS: _Options = {
-    "seed": (_whole(0, 2**63), "a whole number from 0 on"),
-    "time_scale": (_number(0.001, 1e6), "a number from 0.001 to less than 1000000"),
-    "start_hour": (_number(0, 24), "an hour from 0 to less than 24"),
+
+# How the text of each option becomes its value.
+_Options = Mapping[str, Callable[[str], Any]]
+_SERIAL: _Options = {
+    **{name: _number(name, limits) for name, limits in _SERIAL_RANGES.items()},
+    "parity": _one_of("parity", "N", "E", "O"),
+    "backend": _one_of("backend", "auto", "pyserial", "serialx"),
 }
+_SIM: _Options = {name: _number(name, RANGES[name]) for name in ("seed", "time_scale", "start_hour")}
 
 
 def _convert(options: dict[str, str], known: _Options) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for name, text in options.items():
+    for name in options:
         if name not in known:
-            has = f"the options are {', '.join(known)}" if known else "there are none here"
-            raise ValueError(f"there is no option {name!r}, {has}")
-        convert, right = known[name]
-        try:
-            values[name] = convert(text)
-        except ValueError:
-            raise ValueError(f"{name} must be {right}, not {text!r}") from None
-    return values
+            has = f"the options are {', '.join(known)}" if known else "this kind of address has no options"
+            raise ValueError(f"there is no option {name!r}; {has}")
+    return {name: known[name](text) for name, text in options.items()}
 
 
 def _quote(path: str) -> str:

@@ -106,7 +106,7 @@ class Link(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._descriptor = -1
         self._aborted = False
-        self.opening = False
+        self.opening: bool = False
         """Whether the transport is still in the hands of what opens it: see `opened`."""
         self._up = False
         """Whether the owner knows the link."""
@@ -243,12 +243,21 @@ class Link(asyncio.BufferedProtocol):
             # does nothing then.
             asyncio.get_running_loop().call_soon(self.connection_lost, None)
 
-    def _discard(self, transport: asyncio.Transport) -> None:
+    def discard_output(self) -> bool:
+        """Discard what was written and has not left this machine; return whether that takes an `abort`."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return False
         sock = transport.get_extra_info("socket")
         if sock is None:
             _clear_output(transport)
-        elif sock.family in (socket.AF_INET, socket.AF_INET6) and _holds_output(transport, sock):
+            return False
+        return sock.family in (socket.AF_INET, socket.AF_INET6) and _holds_output(transport, sock)
+
+    def _discard(self, transport: asyncio.Transport) -> None:
+        if self.discard_output():
             with suppress(OSError):  # closed already
+                sock = transport.get_extra_info("socket")
                 address = sock.getsockname()
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
                 self.reset_address = address

@@ -1,28 +1,16 @@
-"""From an address to an open link, and from the many ways in which that fails to one error each."""
+"""Opens the link to an address, and raises one kind of error for each way in which that fails."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from importlib.util import find_spec
 from typing import Any
 
-from tracer_async.errors import (
-    AddressError,
-    HostNotFoundError,
-    LinkError,
-    LinkRefusedError,
-    LinkTimeoutError,
-    MissingExtraError,
-    PortBusyError,
-    PortNotFoundError,
-    PortPermissionError,
-    TlsError,
-    TracerError,
-)
+from tracer_async.errors import AddressError, LinkError, MissingExtraError
+from tracer_async.transport._open_errors import explain
 from tracer_async.transport._serial import PyserialOpener, SerialxOpener
 from tracer_async.transport._tcp import TcpOpener, adopt
 from tracer_async.transport.address import Address, SerialAddress, SimAddress, TcpAddress, UnixAddress
@@ -76,6 +64,8 @@ async def open_link(
                 await factory(make, local_address)
             else:
                 await factory(make)
+            if not made:
+                raise LinkError(name, "the transport factory returned without calling its protocol factory")
             made[-1].opened()
             return made[-1]
     except BaseException as error:
@@ -90,46 +80,11 @@ async def open_link(
             raise asyncio.CancelledError from error
         # A factory that the user brought may raise anything, also CancelledError because a task of its own was
         # cancelled. The client has to go on.
-        raise _explain(name, error, timeout) from error
+        raise explain(name, error, timeout) from error
 
 
 # Errors that need no explanation, and those that are no failure of the opening.
 _PASSED_ON = (LinkError, AddressError, MissingExtraError, KeyboardInterrupt, SystemExit, GeneratorExit)
-
-
-def _explain(name: str, error: BaseException, timeout: float) -> TracerError:
-    """Return the error of the tree for what a transport raised while it was opened."""
-    code = getattr(error, "errno", None)
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001  # an error of the user's own may raise anything even here
-        text = type(error).__name__
-    if isinstance(error, ssl.CertificateError | ssl.SSLError):
-        reason = getattr(error, "verify_message", "") or error.reason or text
-        return TlsError(name, f"TLS failed: {reason}")
-    if isinstance(error, socket.gaierror):
-        return HostNotFoundError(name, "no such host. Is its name spelled right, and does this network know it?")
-    if isinstance(error, TimeoutError) or code == errno.ETIMEDOUT:
-        return LinkTimeoutError(name, f"no connection within {timeout:g} s. Is the device on, and the network up?")
-    if isinstance(error, ConnectionRefusedError) or code == errno.ECONNREFUSED:
-        return LinkRefusedError(name, "refused. Is the serial bridge set up to listen there, and is the port right?")
-    # On Windows, pyserial tells its causes in words.
-    if code in (errno.ENOENT, errno.ENODEV, errno.ENXIO) or "FileNotFoundError" in text:
-        if name.startswith("unix:"):
-            return PortNotFoundError(name, "no such socket. Does the program that listens there run?")
-        return PortNotFoundError(name, "no such port. Is the cable plugged in?")
-    if code in (errno.EACCES, errno.EPERM):
-        return PortPermissionError(
-            name,
-            "no permission to open it. Join the group that owns it: sudo usermod -aG dialout $USER, then log in anew",
-        )
-    if code in (errno.EBUSY, errno.EAGAIN) or "PermissionError" in text:
-        return PortBusyError(name, "another program has it open. Close that one, or share the controller over TCP")
-    if code == errno.ENOTTY or "Could not configure port" in text:
-        return PortNotFoundError(name, "not a serial port")
-    if isinstance(error, ValueError):
-        return AddressError(f"{name}: {text}")
-    return LinkError(name, f"could not be opened: {text or repr(error)}")
 
 
 def _unix(address: UnixAddress) -> TransportFactory:
@@ -155,7 +110,7 @@ def _unix(address: UnixAddress) -> TransportFactory:
 
 
 def _sim(address: SimAddress) -> TransportFactory:
-    # The simulator stands storeys above: it is fetched when somebody asks for it, never before.
+    # The simulator uses this package, so it is imported only when it is needed.
     from tracer_async.simulator import SimulatedTracer, open_in_process
 
     tracer = SimulatedTracer(seed=address.seed, time_scale=address.time_scale, start_hour=address.start_hour)

@@ -1,4 +1,4 @@
-"""From click's plain functions into the event loop, and quietly out of it again."""
+"""Runs a coroutine of a command in an event loop, and ends it in order at Ctrl-C and SIGTERM."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run_async(command: Callable[[], Awaitable[None]], *, on_sigterm: ExitCode = 
                         terminated = True
                         tasks.cancel_scope.cancel()
 
-            if sys.platform != "win32":  # which has no such signal
+            if sys.platform != "win32":  # Windows has no such signal
                 tasks.start_soon(watch_for_sigterm)
             await command()
             tasks.cancel_scope.cancel()

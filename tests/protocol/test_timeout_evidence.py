@@ -1,0 +1,115 @@
+"""The error of a request without an answer says what was received instead."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.peer import SETTINGS, load, realtime
+from tracer_async import EchoError, LoadUnknownError, ReadRealtime, ResponseTimeoutError, WriteSettings
+from tracer_async.protocol import Failed, LoadState, Session, SessionEvent, SessionOptions
+
+READ = ReadRealtime()
+
+
+def session(retries: int = 0) -> Session:
+    made = Session(SessionOptions(name="tcp://bridge:8088", fence=0.0, retries=retries), 0.0)
+    made.link_up(0.0)
+    return made
+
+
+def failure(events: list[SessionEvent]) -> ResponseTimeoutError:
+    errors = [event.error for event in events if isinstance(event, Failed)]
+    assert errors
+    assert isinstance(errors[-1], ResponseTimeoutError)
+    return errors[-1]
+
+
+def failure_after(received: bytes) -> ResponseTimeoutError:
+    tracer = session()
+    tracer.post(READ, 0.0)
+    assert tracer.data_to_send(0.0)
+    tracer.receive(received, 0.1, 0.1)
+    return failure(tracer.tick(2.5))
+
+
+def test_silence_is_called_silence() -> None:
+    error = failure_after(b"")
+    assert (error.frames, error.damaged_frames, error.stray_bytes) == (0, 0, 0)
+    assert "Nothing was received" in str(error)
+    assert "powered" in str(error)
+
+
+def test_garbage_is_not_reported_as_silence() -> None:
+    error = failure_after(b"\x7f" * 1800)
+    assert (error.frames, error.damaged_frames, error.stray_bytes) == (0, 0, 1800)
+    assert "1,800 bytes came, none of them a frame: wrong baud rate, or an RS-232 adapter?" in str(error)
+    assert "powered" not in str(error)
+
+
+def test_one_byte_is_one_byte() -> None:
+    assert "1 byte came, not a frame" in str(failure_after(b"\x00"))
+
+
+def test_bytes_that_wait_for_the_rest_of_a_frame_are_counted() -> None:
+    tracer = session()
+    tracer.post(READ, 0.0)
+    assert tracer.data_to_send(0.0)
+    tracer.receive(load(1)[:-2], 0.9, 0.9)
+    assert failure(tracer.tick(1.0)).stray_bytes == len(load(1)) - 2
+
+
+def test_damaged_frames_are_told_from_noise() -> None:
+    reply = bytearray(realtime())
+    reply[20] ^= 1
+    error = failure_after(b"\0\0" + bytes(reply))
+    assert (error.frames, error.damaged_frames, error.stray_bytes) == (0, 1, 2 + len(reply))
+    assert f"{error.stray_bytes} bytes came, with 1 damaged frame and no good one" in str(error)
+
+
+def test_frames_of_others_are_told_from_noise() -> None:
+    error = failure_after(load(1) + load(0))
+    assert (error.frames, error.stray_bytes) == (2, 0)
+    assert "2 frames came, but no answer" in str(error)
+
+
+def test_an_echo_is_reported_as_an_echo() -> None:
+    tracer = session()
+    tracer.post(READ, 0.0)
+    sent = tracer.data_to_send(0.0)
+    tracer.receive(sent, 0.1, 0.1)
+    error = failure(tracer.tick(1.0))
+    assert type(error) is EchoError
+    assert "Only an echo" in str(error)
+
+
+def test_what_came_before_the_request_is_not_counted() -> None:
+    tracer = session()
+    tracer.receive(b"\x7f" * 500 + load(1), 0.1, 0.1)
+    tracer.post(READ, 5.0)
+    assert tracer.data_to_send(5.0)
+    error = failure(tracer.tick(6.0))
+    assert (error.frames, error.stray_bytes) == (0, 0)
+
+
+def test_all_attempts_of_a_request_count_together() -> None:
+    tracer = session(retries=1)
+    tracer.post(READ, 0.0)
+    for now in (0.0, 4.0):
+        assert tracer.data_to_send(now)
+        tracer.receive(b"\x7f" * 10, now + 0.1, now + 0.1)
+        events = tracer.tick(now + 2.0)
+    assert failure(events).stray_bytes == 20
+
+
+@pytest.mark.parametrize("switched", [False, True], ids=["settings", "load"])
+def test_a_command_that_was_not_sent_says_what_came_instead_of_the_reading(switched: bool) -> None:
+    tracer = session()
+    if switched:
+        tracer.switch_load(LoadState.ON, 0.0)
+    else:
+        tracer.post(WriteSettings(SETTINGS), 0.0)
+    assert tracer.data_to_send(0.0)  # the reading that has to come first
+    tracer.receive(b"\x7f" * 70, 0.1, 0.1)
+    errors = [event.error for event in tracer.tick(2.0) if isinstance(event, Failed)]
+    assert isinstance(errors[-1], LoadUnknownError if switched else ResponseTimeoutError)
+    assert "70 bytes came, none of them a frame" in str(errors[-1])
