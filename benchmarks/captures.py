@@ -23,9 +23,9 @@ C = "C, fills the same records"
 OLD = "old algorithm"
 
 HOW = (
-    "A capture in memory, 36-byte replies, whole and with every tenth reply damaged, to one structured array. Also "
-    "measured: the same in chunks, whose memory is bounded, and the streaming decoder with a `RealtimeData` for each "
-    "reply. The slow ones get a smaller part of the stream."
+    "A recording in memory, replies of 36 bytes, whole and with every tenth reply damaged, is decoded to one "
+    "structured array. Also measured: the same in chunks with bounded memory, and the streaming decoder with a "
+    "`RealtimeData` for each reply. The slow decoders get a smaller part of the stream."
 )
 
 

@@ -107,10 +107,10 @@ def run(effort: Effort) -> Row:
     return Row(
         "Streaming decode",
         COMMAND,
-        f"{frames:,} replies of {REPLY_SIZE} bytes, all different, in chunks; each decoder checks sync bytes, length, "
-        "CRC and end byte and hands over the good frames. With bad bytes, one byte in ten, at random, is another than "
-        "was sent; the time is for what was a frame before. The project's decoder also reports every damaged frame and "
-        "all noise, which the others do not. A time is that of the quickest of several passes.",
+        f"{frames:,} different replies of {REPLY_SIZE} bytes, in chunks. Each decoder checks sync bytes, length, CRC "
+        "and end byte, and returns the good frames. With bad bytes, one byte in ten, at random places, is changed; "
+        "the time is per frame that was sent. The project's decoder also reports each damaged frame and all noise, "
+        "the others do not. The time is that of the fastest of several passes.",
         targets,
         [Table("", ("bytes come", "decoder", "ns a frame", "times the old algorithm", "good frames found"), rows)],
         notes,

@@ -1,41 +1,26 @@
 """A fleet: N controllers over TCP, each asked once a second, from one process; they answer in another one.
 
-``--contender NAME --loop LOOP --port PORT --size N --interval SECONDS SECONDS`` measures one of them in this process.
+``--contender NAME --loop LOOP --port PORT --size N --interval SECONDS --seconds SECONDS`` measures one of them in this
+process.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import math
 import os
 import resource
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from benchmarks.measure import (
-    Effort,
-    Spread,
-    child,
-    end,
-    has,
-    heard,
-    interleaved,
-    pin,
-    python_with,
-    ratios,
-    run_loop,
-    say,
-    settle_malloc,
-    tell,
-    why_without,
-)
-from benchmarks.page import Row, Table, Target, main
+from benchmarks.contenders import Ask, Contenders, available, label, pymodbus_client, start, tmodbus_client
+from benchmarks.measure import Effort, Spread, has, heard, interleaved, ratios, running, say, settle_malloc, tell
+from benchmarks.page import Row, Table, Target
 from benchmarks.replies import REGISTERS, REQUEST
 from tracer_async import Fleet, TracerClient
 
@@ -43,6 +28,8 @@ COMMAND = "python -m benchmarks.fleet"
 
 PROJECT = "tracer_async.Fleet"
 WHEEL = "raw: a 5 ms timer wheel over bare Protocols"
+
+C = TypeVar("C")
 
 # A number of controllers, all behind one port, each polled every so many seconds for as long as the block lasts.
 Contender = Callable[[int, int, float], AbstractAsyncContextManager[None]]
@@ -87,52 +74,56 @@ async def _wheel(port: int, size: int, interval: float) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _tasks(
-    size: int, interval: float, connect: Callable[[AsyncExitStack], Awaitable[Callable[[], Awaitable[object]]]]
+async def _a_task_each(
+    size: int,
+    connect: Callable[[AsyncExitStack], Awaitable[C]],
+    keep_asking: Callable[[int, C], Coroutine[Any, Any, None]],
 ) -> AsyncIterator[None]:
-    """Give each controller a task that asks, and sleeps until its next tick."""
+    """Connect to each controller, and give each a task that asks it."""
+    async with AsyncExitStack() as stack:
+        clients: list[C] = []
+
+        async def join() -> None:
+            clients.append(await connect(stack))
+
+        await _all_of(join() for _ in range(size))
+        tasks = [asyncio.create_task(keep_asking(number, client)) for number, client in enumerate(clients)]
+        yield
+        await _cancel(tasks)
+
+
+def _tasks(
+    size: int, interval: float, connect: Callable[[AsyncExitStack], Awaitable[Ask]]
+) -> AbstractAsyncContextManager[None]:
+    """Tasks that ask, and sleep until their next tick."""
     loop = asyncio.get_running_loop()
-    async with AsyncExitStack() as stack:
-        asks: list[Callable[[], Awaitable[object]]] = []
+    begun: list[float] = []
 
-        async def join() -> None:
-            asks.append(await connect(stack))
+    async def keep_asking(number: int, ask: Ask) -> None:
+        if not begun:
+            begun.append(loop.time())
+        start = begun[0] + number * interval / size
+        tick = 0
+        while True:
+            await asyncio.sleep(start + tick * interval - loop.time())
+            await ask()
+            tick = max(tick + 1, math.ceil((loop.time() - start) / interval))
 
-        await _all_of(join() for _ in range(size))
-        begun = loop.time()
-
-        async def keep_asking(number: int) -> None:
-            start = begun + number * interval / size
-            tick = 0
-            while True:
-                await asyncio.sleep(start + tick * interval - loop.time())
-                await asks[number]()
-                tick = max(tick + 1, math.ceil((loop.time() - start) / interval))
-
-        tasks = [asyncio.create_task(keep_asking(number)) for number in range(size)]
-        yield
-        await _cancel(tasks)
+    return _a_task_each(size, connect, keep_asking)
 
 
-@asynccontextmanager
-async def _pollers(port: int, size: int, interval: float) -> AsyncIterator[None]:
-    """A task per controller with ``TracerClient.poll``."""
-    async with AsyncExitStack() as stack:
-        tracers: list[TracerClient] = []
+def _pollers(port: int, size: int, interval: float) -> AbstractAsyncContextManager[None]:
+    """Tasks with ``TracerClient.poll``."""
 
-        async def join() -> None:
-            tracers.append(await stack.enter_async_context(TracerClient(f"tcp://127.0.0.1:{port}")))
+    async def connect(stack: AsyncExitStack) -> TracerClient:
+        return await stack.enter_async_context(TracerClient(f"tcp://127.0.0.1:{port}"))
 
-        await _all_of(join() for _ in range(size))
+    async def keep_polling(number: int, tracer: TracerClient) -> None:
+        await asyncio.sleep(number * interval / size)
+        async for reading in tracer.poll(interval):
+            assert reading.ok, reading
 
-        async def keep_polling(number: int) -> None:
-            await asyncio.sleep(number * interval / size)
-            async for reading in tracers[number].poll(interval):
-                assert reading.ok, reading
-
-        tasks = [asyncio.create_task(keep_polling(number)) for number in range(size)]
-        yield
-        await _cancel(tasks)
+    return _a_task_each(size, connect, keep_polling)
 
 
 @asynccontextmanager
@@ -156,29 +147,22 @@ async def _fleet(port: int, size: int, interval: float) -> AsyncIterator[None]:
         await _cancel([task])
 
 
-async def _pymodbus_client(port: int, stack: AsyncExitStack) -> Callable[[], Awaitable[object]]:
-    from pymodbus.client import AsyncModbusTcpClient
-
-    client = AsyncModbusTcpClient("127.0.0.1", port=port)
-    assert await client.connect()
-    stack.callback(client.close)
+async def _ask_pymodbus(port: int, stack: AsyncExitStack) -> Ask:
+    client = await stack.enter_async_context(pymodbus_client(port))
     return partial(client.read_holding_registers, 0, count=REGISTERS)
 
 
-async def _tmodbus_client(port: int, stack: AsyncExitStack) -> Callable[[], Awaitable[object]]:
-    from tmodbus import create_async_tcp_client  # type: ignore[import-not-found,unused-ignore]  # needs Python 3.12
-
-    client = create_async_tcp_client("127.0.0.1", port, unit_id=1)
-    await stack.enter_async_context(client)
+async def _ask_tmodbus(port: int, stack: AsyncExitStack) -> Ask:
+    client = await stack.enter_async_context(tmodbus_client(port))
     return partial(client.read_holding_registers, 0, REGISTERS)
 
 
 def _pymodbus(port: int, size: int, interval: float) -> AbstractAsyncContextManager[None]:
-    return _tasks(size, interval, partial(_pymodbus_client, port))
+    return _tasks(size, interval, partial(_ask_pymodbus, port))
 
 
 def _tmodbus(port: int, size: int, interval: float) -> AbstractAsyncContextManager[None]:
-    return _tasks(size, interval, partial(_tmodbus_client, port))
+    return _tasks(size, interval, partial(_ask_tmodbus, port))
 
 
 async def _all_of(joining: Iterable[Awaitable[None]], at_a_time: int = 50) -> None:
@@ -198,14 +182,13 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
         await asyncio.gather(*tasks)
 
 
-CONTENDERS: dict[str, tuple[Contender, str]] = {
+CONTENDERS: Contenders[Contender] = {
     WHEEL: (_wheel, "tracer_async"),
     "a task each, TracerClient.poll": (_pollers, "tracer_async"),
     PROJECT: (_fleet, "tracer_async"),
     "a task each, pymodbus": (_pymodbus, "pymodbus"),
     "a task each, tmodbus": (_tmodbus, "tmodbus"),
 }
-"""With the package that each needs."""
 
 
 class Case(NamedTuple):
@@ -263,23 +246,17 @@ async def _measure(name: str, port: int, size: int, interval: float, seconds: fl
 
 def measured(case: Case, interval: float, seconds: float) -> Seen:
     """Measure one fleet in a fresh process, on a core of its own, against a fresh responder on another."""
-    responder = child("responder", "lean", 1)
-    try:
+    with running("responder", "lean", 1) as responder:
         port = heard(responder)
         what = ("--contender", case.name, "--loop", case.loop, "--port", port, "--size", case.size)
-        arguments = (*what, "--interval", interval, seconds)
-        fleet = child("fleet", *arguments, python=case.python)
-        try:
+        how = ("--interval", interval, "--seconds", seconds)
+        with running("fleet", *what, *how, python=case.python) as fleet:
             heard(fleet)
             tell(responder, "note")
             time.sleep(seconds)
             tell(responder, [interval, seconds])
             counted = heard(responder)
             cpu, memory = heard(fleet)
-        finally:
-            end(fleet)
-    finally:
-        end(responder)
     missed = counted["missed"] + max(0, case.size - counted["connections"]) * int(seconds / interval)
     return Seen(cpu, memory, counted["polls"], missed, counted["late_p50"], counted["late_p99"], seconds)
 
@@ -304,29 +281,26 @@ def run(effort: Effort) -> Row:
     seconds = effort.pick(4.0, 2.0, 0.3)
     repeats = effort.pick(5, 1, 1)
     results: dict[Case, list[Seen]] = {}
-    notes = [] if has("uvloop") else [f"uvloop: {why_without('uvloop')}."]
+    pythons, notes = available(
+        CONTENDERS, effort.pick(tuple(CONTENDERS), tuple(CONTENDERS), (WHEEL, PROJECT)), on_uvloop=True
+    )
     for loop, size in _sizes(effort):
-        cases = []
-        names = effort.pick(tuple(CONTENDERS), tuple(CONTENDERS), (WHEEL, PROJECT))
-        for name in names:
-            python = python_with(CONTENDERS[name][1])
-            if (name, loop) == ("a task each, tmodbus", "uvloop"):
-                continue  # it refuses uvloop's transports
-            if python is not None:
-                cases.append(Case(name, loop, size, python))
-            elif (note := f"{name}: {why_without(CONTENDERS[name][1])}.") not in notes:
-                notes.append(note)
+        cases = [
+            Case(name, loop, size, python)
+            for name, python in pythons.items()
+            if (name, loop) != ("a task each, tmodbus", "uvloop")  # it refuses uvloop's transports
+        ]
         results |= interleaved(
             {case: partial(measured, case, interval, seconds) for case in cases}, repeats if size >= 5000 else 1
         )
     return Row(
         "Fleet",
         COMMAND,
-        f"N controllers over loopback TCP, each asked every {interval:g} s, for {seconds:g} s after all of them have "
-        "answered once; the fleet's process has one core to itself, and the responder another. CPU is the fleet's "
-        "process time, memory the growth of its resident size a connection. The responder notes when requests come: "
-        "that is the same clock for all. A tick without a request is missed; lateness is counted from the most "
-        "punctual request of its connection, so it holds the responder's own queue.",
+        f"N controllers over loopback TCP, each polled every {interval:g} s, for {seconds:g} s after each has "
+        "answered once. The process of the fleet has one core, the responder has another. CPU is the process time of "
+        "the fleet, memory the growth of its resident size per connection. The responder records when requests "
+        "arrive, so one clock judges all contenders. A tick without a request is missed. Lateness is relative to the "
+        "earliest request of the connection, so it includes the queue of the responder.",
         _targets(results),
         [_table(results)],
         notes,
@@ -338,7 +312,7 @@ def _table(results: dict[Case, list[Seen]]) -> Table:
     for case, seen in results.items():
         rows.append(
             (
-                case.name if case.python == sys.executable else f"{case.name} (newer Python)",
+                label(case.name, case.python),
                 case.loop,
                 f"{case.size:,}",
                 Spread.of(100 * each.cpu for each in seen).text("{:.1f}"),
@@ -396,22 +370,5 @@ def _targets(results: dict[Case, list[Seen]]) -> list[Target]:
     return targets
 
 
-def _command_line() -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--contender", required=True)
-    parser.add_argument("--loop", default="asyncio")
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--size", type=int, required=True)
-    parser.add_argument("--interval", type=float, default=1.0)
-    parser.add_argument("seconds", type=float)
-    options = parser.parse_args()
-    pin(0)
-    call: Callable[[], Any] = partial(
-        _measure, options.contender, options.port, options.size, options.interval, options.seconds
-    )
-    run_loop(call, options.loop)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(_command_line() if "--contender" in sys.argv else main(run))
+    sys.exit(start(run, _measure, size=int, interval=float, seconds=float))

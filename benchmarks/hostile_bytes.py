@@ -59,9 +59,10 @@ def run(effort: Effort) -> Row:
     return Row(
         "Hostile bytes",
         COMMAND,
-        f"Streams of {names[0]} and of {names[1]}, made of nothing but what is named, fed 4 KiB at a time and in one "
-        "piece. Work that is linear costs the same a byte in both. The worst length was searched for among all that "
-        "can end in 7F; in the overlapping headers each one's command and length are the next one's sync bytes.",
+        f"Streams of {names[0]} and of {names[1]} that repeat one pattern, in chunks of 4 KiB and in one piece. If "
+        "the work is linear, a byte costs the same in both. The worst length is the slowest of all lengths whose "
+        "frame can end in 7F. In the overlapping headers, command and length of one header are sync bytes of the "
+        "next.",
         [
             Target(f"cost a byte, {names[1]} over {names[0]}", "at most 1.5", f"{growth:.2f} at worst", growth <= 1.5),
             Target("cost a byte", "under 1.5 µs", f"{worst:.2f} µs at worst", worst < 1.5),

@@ -57,8 +57,8 @@ def run(effort: Effort) -> Row:
     return Row(
         "Import",
         COMMAND,
-        "Each in a fresh interpreter, byte code cached. The second table is of one run with `-X importtime`, which "
-        "adds to what it measures: it shows where the time goes, not how much it is.",
+        "Each import in a new interpreter, with cached byte code. The second table is from one run with `-X "
+        "importtime`, which itself takes time: it shows where the time goes, not how long it is.",
         [
             Target("import", "at most 60 ms more", f"{more.text('{:.1f}')} ms more", more.median <= 60),
             Target("extras imported", "none", ", ".join(extras) or "none", not extras),

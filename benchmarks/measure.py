@@ -9,7 +9,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -116,11 +117,12 @@ def why_without(package: str) -> str:
     return f"not measured: {package} is not installed (`make bench` installs it)"
 
 
-def child(
+@contextmanager
+def running(
     module: str, *arguments: object, python: str = sys.executable, env: dict[str, str] | None = None
-) -> subprocess.Popen[str]:
-    """Start a module of the benchmarks in a process of its own; it is talked to by lines."""
-    return subprocess.Popen(
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a module of the benchmarks in a process of its own until the block ends; parent and child exchange lines."""
+    process = subprocess.Popen(
         [python, "-m", f"benchmarks.{module}", *map(str, arguments)],
         cwd=ROOT,
         stdin=subprocess.PIPE,
@@ -129,6 +131,14 @@ def child(
         bufsize=1,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **(env or {})},
     )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
 
 
 def heard(process: subprocess.Popen[str]) -> Any:
@@ -150,15 +160,6 @@ def tell(process: subprocess.Popen[str], value: object) -> None:
     assert process.stdin is not None
     process.stdin.write(json.dumps(value) + "\n")
     process.stdin.flush()
-
-
-def end(process: subprocess.Popen[str]) -> None:
-    """End a child, however it feels about it."""
-    process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            pipe.close()
 
 
 def pin(core: int) -> None:

@@ -15,7 +15,7 @@ from benchmarks.measure import FULL, QUICK, TINY, Effort, python_with
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 
-_BEGIN = "<!-- measured: written by `make bench`; what is typed between here and the end is overwritten -->"
+_BEGIN = "<!-- measured: written by `make bench`; text between here and the end is overwritten -->"
 _END = "<!-- measured: end -->"
 
 _PACKAGES = ("anyio", "uvloop", "pymodbus", "tmodbus", "pyserial-asyncio", "serialx", "numpy")
@@ -65,7 +65,7 @@ class Row:
 
     def markdown(self) -> str:
         """Write the section of the page."""
-        parts = [f"### {self.name}", f"Repeat it: `{self.command}`", self.how]
+        parts = [f"### {self.name}", f"Run it alone: `{self.command}`", self.how]
         parts += [table.markdown() for table in self.tables]
         if self.notes:
             parts.append("\n".join(f"- {note}" for note in self.notes))
@@ -89,7 +89,7 @@ def machine() -> str:
     newer = python_with("tmodbus")
     second = ""
     if newer is not None and newer != sys.executable:
-        second = f"; for tmodbus and what is compared with it {_version_of(newer)}"
+        second = f"; for tmodbus and the contenders next to it {_version_of(newer)}"
     system = f"{platform.system()} {platform.release().partition('-')[0]}"
     return (
         f"{cores} cores of {model}, {system}, {platform.python_implementation()} {platform.python_version()}"
@@ -108,10 +108,10 @@ def _version_of(python: str) -> str:
 
 
 def targets_table(rows: Sequence[Row]) -> Table:
-    """Return the one table that says it all."""
+    """Return the table of all targets."""
     return Table(
-        "What was to be reached, and what was:",
-        ("", "what", "to reach", "measured", "reached"),
+        "Targets:",
+        ("", "what", "target", "measured", "reached"),
         [
             (row.name, target.what, target.wanted, target.measured, target.verdict)
             for row in rows
@@ -124,8 +124,8 @@ def write_page(rows: Sequence[Row], effort: Effort, minutes: float, page: Path =
     """Put the figures where the page has its place for them; what stands around it is kept."""
     mode = {"full": "`make bench`", "quick": "`make bench QUICK=1`: short, so noisier", "tiny": "a smoke test"}
     how = (
-        f"By {mode[effort.name]}, in {minutes:.0f} minutes. A figure is a median; in brackets stand the least and the "
-        "most of the repeats. Ratios are taken between neighbours in time, turn by turn."
+        f"By {mode[effort.name]}, in {minutes:.0f} minutes. Each figure is a median, with minimum and maximum of the "
+        "repeats in brackets. Ratios compare contenders that ran directly after each other."
     )
     parts = [
         f"Measured on {machine()} {how}",

@@ -6,7 +6,6 @@ each line of its input says. A responder has to run.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import sys
@@ -17,25 +16,9 @@ from functools import partial
 from subprocess import Popen
 from typing import NamedTuple, cast
 
-from benchmarks.measure import (
-    FRESH,
-    Effort,
-    Spread,
-    child,
-    end,
-    has,
-    heard,
-    interleaved,
-    pin,
-    python_with,
-    ratios,
-    run_loop,
-    say,
-    settle_malloc,
-    tell,
-    why_without,
-)
-from benchmarks.page import Row, Table, Target, main
+from benchmarks.contenders import Ask, Contenders, available, label, pymodbus_client, start, tmodbus_client
+from benchmarks.measure import FRESH, Effort, Spread, has, heard, interleaved, ratios, running, say, settle_malloc, tell
+from benchmarks.page import Row, Table, Target
 from benchmarks.replies import REGISTERS, REPLY_SIZE, REQUEST
 from tracer_async import TracerClient
 from tracer_async.protocol import FrameDecoder
@@ -50,7 +33,7 @@ TripsFor = Callable[[float], Awaitable[tuple[int, float]]]
 Contender = Callable[[int], AbstractAsyncContextManager[TripsFor]]
 
 
-def _asked_by(ask: Callable[[], Awaitable[object]]) -> TripsFor:
+def _asked_by(ask: Ask) -> TripsFor:
     async def trips(seconds: float) -> tuple[int, float]:
         begun = time.perf_counter()
         done = 0
@@ -63,7 +46,7 @@ def _asked_by(ask: Callable[[], Awaitable[object]]) -> TripsFor:
     return trips
 
 
-class _Raw(asyncio.Protocol):
+class _PingPong(asyncio.BaseProtocol):
     """Sends the next request as soon as anything comes: no parsing, no future, no clock."""
 
     def __init__(self) -> None:
@@ -73,36 +56,31 @@ class _Raw(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
-    def data_received(self, data: bytes) -> None:
-        self.go()
-
     def go(self) -> None:
         self.trips += 1
         if self.going:
             self._transport.write(REQUEST)
 
 
-class _RawBuffered(asyncio.BufferedProtocol):
-    """The same, into a buffer of its own."""
+class _Raw(_PingPong, asyncio.Protocol):
+    """It takes what the event loop has read."""
+
+    def data_received(self, data: bytes) -> None:
+        self.go()
+
+
+class _RawBuffered(_PingPong, asyncio.BufferedProtocol):
+    """It gives the event loop a buffer to read into."""
 
     def __init__(self) -> None:
-        self.trips = 0
-        self.going = True
+        super().__init__()
         self._buffer = memoryview(bytearray(4096))
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         self.go()
-
-    def go(self) -> None:
-        self.trips += 1
-        if self.going:
-            self._transport.write(REQUEST)
 
 
 @asynccontextmanager
@@ -162,25 +140,18 @@ async def _anyio_streams(port: int) -> AsyncIterator[TripsFor]:
 
 @asynccontextmanager
 async def _pymodbus(port: int) -> AsyncIterator[TripsFor]:
-    from pymodbus.client import AsyncModbusTcpClient
+    async with pymodbus_client(port) as client:
 
-    client = AsyncModbusTcpClient("127.0.0.1", port=port)
-    assert await client.connect()
+        async def ask() -> None:
+            answer = await client.read_holding_registers(0, count=REGISTERS)
+            assert len(answer.registers) == REGISTERS
 
-    async def ask() -> None:
-        answer = await client.read_holding_registers(0, count=REGISTERS)
-        assert len(answer.registers) == REGISTERS
-
-    with closing(client):
         yield _asked_by(ask)
 
 
 @asynccontextmanager
 async def _tmodbus(port: int) -> AsyncIterator[TripsFor]:
-    from tmodbus import create_async_tcp_client  # type: ignore[import-not-found,unused-ignore]  # needs Python 3.12
-
-    client = create_async_tcp_client("127.0.0.1", port, unit_id=1)
-    async with client:
+    async with tmodbus_client(port) as client:
 
         async def ask() -> None:
             assert len(await client.read_holding_registers(0, REGISTERS)) == REGISTERS
@@ -188,7 +159,7 @@ async def _tmodbus(port: int) -> AsyncIterator[TripsFor]:
         yield _asked_by(ask)
 
 
-CONTENDERS: dict[str, tuple[Contender, str]] = {
+CONTENDERS: Contenders[Contender] = {
     RAW: (partial(_raw, _Raw), "tracer_async"),
     "raw BufferedProtocol": (partial(_raw, _RawBuffered), "tracer_async"),
     PROJECT: (_tracer, "tracer_async"),
@@ -197,8 +168,6 @@ CONTENDERS: dict[str, tuple[Contender, str]] = {
     "pymodbus": (_pymodbus, "pymodbus"),
     "tmodbus": (_tmodbus, "tmodbus"),
 }
-"""With the package that each needs."""
-
 
 STATES = ("fresh", "settled")
 
@@ -242,9 +211,8 @@ def measured(cases: Iterable[Case], seconds: float, rounds: int) -> dict[Case, l
     with ExitStack() as stack:
 
         def started(case: Case, module: str, *arguments: object) -> Popen[str]:
-            process = child(module, *arguments, python=case.python, env=FRESH if case.state == "fresh" else {})
-            stack.callback(end, process)
-            return process
+            env = FRESH if case.state == "fresh" else {}
+            return stack.enter_context(running(module, *arguments, python=case.python, env=env))
 
         ports: dict[tuple[str, str, str], int] = {}
         contenders: dict[Case, Popen[str]] = {}
@@ -267,18 +235,13 @@ def measured(cases: Iterable[Case], seconds: float, rounds: int) -> dict[Case, l
 def cases(names: Iterable[str]) -> tuple[list[Case], list[str]]:
     """Return what can be measured here, and why the rest cannot."""
     found: list[Case] = []
-    notes = [] if has("uvloop") else [f"uvloop: {why_without('uvloop')}."]
-    for name in names:
-        package = CONTENDERS[name][1]
-        python = python_with(package)
-        if python is None:
-            notes.append(f"{name}: {why_without(package)}.")
-            continue
+    pythons, notes = available(CONTENDERS, names, on_uvloop=True)
+    for name, python in pythons.items():
         # A newer Python is faster by itself: whoever needs one is compared with the project on the same one.
         together = (name,) if python == sys.executable else (name, RAW, PROJECT)
         found += [Case(each, "asyncio", state, python) for each in together for state in STATES]
-        if package == "tmodbus":
-            notes.append("tmodbus is not measured on uvloop: it checks its transport's class, and refuses uvloop's.")
+        if name == "tmodbus":
+            notes.append("tmodbus is not measured on uvloop: it rejects uvloop's transport class.")
         elif has("uvloop"):
             # uvloop reads into a buffer that it keeps: it has but one state.
             found += [Case(each, "uvloop", "settled", python) for each in together]
@@ -293,14 +256,14 @@ def run(effort: Effort) -> Row:
     return Row(
         "Round trip",
         COMMAND,
-        f"A request of {len(REQUEST)} bytes, a reply of {REPLY_SIZE} ({REGISTERS} registers for the Modbus clients, "
-        "which is as much data), the next request; loopback TCP. The responder is a bare Protocol on the same kind of "
-        "event loop in a process of its own; both are pinned to one core, so the responder's time and the kernel's are "
-        "part of the rate, and the CPU of the contender's own process stands beside it. In each repeat each contender "
-        "is a fresh process; they take short turns, and a repeat's figure is the median of its turns. On asyncio both "
-        "states of malloc are measured, in both processes: *fresh* and *settled*, see "
-        "[above](#two-states-of-a-process); on uvloop they do not differ. Ratios are taken on the same loop, in the "
-        "same state and on the same Python.",
+        f"A request of {len(REQUEST)} bytes, a reply of {REPLY_SIZE} bytes, then the next request, over loopback TCP. "
+        f"The Modbus clients read {REGISTERS} registers, which is the same amount of data. The responder is a bare "
+        "Protocol on the same kind of event loop, in another process. Both processes are pinned to one core. So the "
+        "rate includes the time of the responder and of the kernel; the last column has the CPU time of the "
+        "contender alone. In each repeat each contender is a new process. The contenders take short turns; the "
+        "figure of a repeat is the median of its turns. On asyncio both states of malloc are measured, in both "
+        "processes: *fresh* and *settled*, see [above](#two-states-of-a-process). On uvloop they do not differ. "
+        "Ratios compare the same event loop, the same state and the same Python.",
         _targets(sets),
         [_table(sets)],
         notes,
@@ -326,7 +289,7 @@ def _reached(sets: Repeats, case: Case, peer: Case) -> Spread:
 def _table(sets: Repeats) -> Table:
     rows = [
         (
-            case.name if case.python == sys.executable else f"{case.name} (newer Python)",
+            label(case.name, case.python),
             case.loop,
             case.state,
             _medians(sets, case, "rate").text(),
@@ -365,16 +328,5 @@ def _targets(sets: Repeats) -> list[Target]:
     return targets
 
 
-def _command_line() -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--contender", required=True)
-    parser.add_argument("--loop", default="asyncio")
-    parser.add_argument("--port", type=int, required=True)
-    options = parser.parse_args()
-    pin(0)
-    run_loop(partial(_contend, options.contender, options.port), options.loop)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(_command_line() if "--contender" in sys.argv else main(run))
+    sys.exit(start(run, _contend))

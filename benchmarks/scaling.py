@@ -1,4 +1,4 @@
-"""What a number of controllers takes, reckoned from measured figures: the tables of ``docs/scaling.md``.
+"""What a number of controllers takes, calculated from measured figures: the tables of ``docs/scaling.md``.
 
 The figures are those of the fleet in ``docs/performance.md``, so the two pages cannot disagree.
 """
@@ -13,16 +13,17 @@ from typing import NamedTuple
 
 from benchmarks.page import PAGE, Table, placed
 from benchmarks.replies import replies
+from tracer_async import Reading
 from tracer_async.cli.formats import to_json
 from tracer_async.protocol import Frame, FrameDecoder, RealtimeData
 
 COMMAND = "python -m benchmarks.scaling"
 SCALING_PAGE = PAGE.parent / "scaling.md"
 
-BEGIN = f"<!-- reckoned by `{COMMAND}` from performance.md; what is typed between here and the end is overwritten -->"
-END = "<!-- reckoned: end -->"
+BEGIN = f"<!-- calculated by `{COMMAND}` from performance.md; text between here and the end is overwritten -->"
+END = "<!-- calculated: end -->"
 
-# The share of a core that is planned for: the rest is for what else the service does, and for the worst moment.
+# The planned share of a core. The rest is for other work of the service, and for peaks.
 _FILLED = 0.5
 
 
@@ -75,7 +76,7 @@ def held_by_one_process(figures: list[Measured]) -> Table:
     return Table("", columns, rows)
 
 
-def reckoned(figures: list[Measured]) -> Table:
+def calculated(figures: list[Measured]) -> Table:
     """Return what 10,000 and 1,000,000 controllers take."""
     largest = max(figures, key=lambda each: each.size)
     reading_size = len(_reading_as_json()) + 1
@@ -104,30 +105,28 @@ def reckoned(figures: list[Measured]) -> Table:
 def _reading_as_json() -> str:
     (frame,) = FrameDecoder().feed(replies(1)[0])
     assert isinstance(frame, Frame)
-    return to_json(_ADDRESS, 1.7e9, RealtimeData.from_bytes(frame.data))
+    return to_json(_ADDRESS, Reading(1.7e9, RealtimeData.from_bytes(frame.data), age=0.04))
 
 
-def reckoning(performance: str) -> str:
+def calculation(performance: str) -> str:
     """Return what stands between the marks of the page."""
     figures = fleet_figures(performance)
     largest = max(figures, key=lambda each: each.size)
     begun = re.search(r"Measured on (.*?), Linux", performance)
     machine = begun.group(1) if begun else "one machine"
     inputs = (
-        f"With N = {largest.size:,} on {largest.loop}, on {machine}: {largest.cost:.0f} µs of CPU a poll, "
-        f"{largest.memory:.1f} kB a controller, and {largest.size:,} controllers the most that was measured in one "
-        f"process. A process is filled to {_FILLED:.0%} of a core and to no more controllers than that. A reading "
-        f"of `{_ADDRESS}` as `tracer-async read --json` prints it: {len(_reading_as_json()) + 1} bytes."
+        f"The table below uses the figures with {largest.size:,} controllers on {largest.loop}, on {machine}: "
+        f"{largest.cost:.0f} µs of CPU per poll, {largest.memory:.1f} kB per controller. A process gets at most "
+        f"{_FILLED:.0%} of a core and at most {largest.size:,} controllers, the largest number that was measured. A "
+        f"reading of `{_ADDRESS}` has {len(_reading_as_json()) + 1} bytes, as `tracer-async read --json` prints it."
     )
-    return "\n\n".join(
-        ["What was measured:" + held_by_one_process(figures).markdown(), inputs + reckoned(figures).markdown()]
-    )
+    return "\n\n".join(["Measured:" + held_by_one_process(figures).markdown(), inputs + calculated(figures).markdown()])
 
 
 def write(performance: Path = PAGE, scaling: Path = SCALING_PAGE) -> None:
-    """Reckon anew and put the tables into their place."""
+    """Calculate again and replace the tables."""
     text = scaling.read_text(encoding="utf-8")
-    scaling.write_text(placed(text, BEGIN, reckoning(performance.read_text(encoding="utf-8")), END), encoding="utf-8")
+    scaling.write_text(placed(text, BEGIN, calculation(performance.read_text(encoding="utf-8")), END), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -10,25 +10,23 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
 from functools import partial
 from typing import Any, NamedTuple, cast
 
+from benchmarks.contenders import Ask, Contenders, available
 from benchmarks.measure import (
     Effort,
     Spread,
-    child,
-    end,
-    has,
     heard,
     interleaved,
     percentile,
     ratios,
     run_loop,
+    running,
     say,
     settle_malloc,
-    why_without,
 )
 from benchmarks.page import Row, Table, Target, main
 from benchmarks.replies import REPLY_SIZE, REQUEST, replies
@@ -44,7 +42,6 @@ PROJECT = "tracer_async, pyserial-asyncio"
 BARE = "bare pyserial-asyncio, a Protocol"
 STREAMS = "bare pyserial-asyncio, its streams"
 
-Ask = Callable[[], Awaitable[object]]
 Contender = Callable[[str], AbstractAsyncContextManager[Ask]]
 
 
@@ -111,14 +108,13 @@ async def _tracer(backend: str, path: str) -> AsyncIterator[Ask]:
         yield tracer.read_realtime
 
 
-CONTENDERS: dict[str, tuple[Contender, str]] = {
+CONTENDERS: Contenders[Contender] = {
     BARE: (_bare_pyserial, "serial_asyncio"),
     STREAMS: (_bare_streams, "serial_asyncio"),
     PROJECT: (partial(_tracer, "pyserial"), "serial_asyncio"),
     "bare serialx": (_bare_serialx, "serialx"),
     "tracer_async, serialx": (partial(_tracer, "serialx"), "serialx"),
 }
-"""With the package that each needs."""
 
 
 def respond(byte_time: float) -> None:
@@ -178,28 +174,15 @@ async def _measure(name: str, path: str, polls: int) -> Polls:
 
 def measured(name: str, polls: int, byte_time: float) -> Polls:
     """Measure one contender in a fresh process, on a fresh line."""
-    responder = child("serial_line", "--respond", byte_time)
-    try:
-        contender = child("serial_line", "--contender", name, "--path", heard(responder), "--polls", polls)
-        try:
+    with running("serial_line", "--respond", byte_time) as responder:
+        what = ("--contender", name, "--path", heard(responder), "--polls", polls)
+        with running("serial_line", *what) as contender:
             return Polls(*heard(contender))
-        finally:
-            end(contender)
-    finally:
-        end(responder)
 
 
 def run(effort: Effort) -> Row:
     """Measure all of them."""
-    notes = []
-    names = []
-    for name, (_, package) in CONTENDERS.items():
-        if has(package):
-            names.append(name)
-        else:
-            notes.append(f"{name}: {why_without(package)}.")
-    if effort.pick(False, False, True):
-        names = [name for name in names if name in (BARE, PROJECT)]
+    names, notes = available(CONTENDERS, effort.pick(tuple(CONTENDERS), tuple(CONTENDERS), (BARE, PROJECT)))
     paced = interleaved(
         {name: partial(measured, name, effort.pick(100, 20, 2), BYTE_TIME) for name in names}, effort.pick(7, 2, 1)
     )
@@ -239,10 +222,11 @@ def run(effort: Effort) -> Row:
     return Row(
         "Serial line",
         COMMAND,
-        f"One poll after the other through a pseudo-terminal: {len(REQUEST)} bytes out, {REPLY_SIZE} back, which is "
-        f"{1e3 * WIRE_TIME:.2f} ms at 9600 baud. The other end is a process of its own that answers, whole, when a "
-        "wire would have carried the last byte. Bare means: count bytes until there are enough, then the next. CPU is "
-        "the contender's process time, with and without the pace; paced, it holds going to sleep and waking up.",
+        f"Polls one after the other through a pseudo-terminal: {len(REQUEST)} bytes out, {REPLY_SIZE} back, which "
+        f"takes {1e3 * WIRE_TIME:.2f} ms at 9600 baud. The other end is another process. It sends the whole reply "
+        "when a wire would have delivered the last byte. A bare contender only counts bytes until the reply is "
+        "complete. CPU is the process time of the contender, with and without the pace. With the pace it includes "
+        "going to sleep and waking up.",
         targets,
         [
             Table(
