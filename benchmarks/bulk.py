@@ -1,10 +1,10 @@
-"""What a frame costs: the bulk decoder beside one in C, the streaming decoder, and the way of the program of old.
+"""The cost of a frame: bulk decoder, a decoder in C, the streaming decoder, and the old program's algorithm.
 
 ``python benchmarks/bulk.py [--quick]``; it needs NumPy and gcc.
 
 All decode the same stream of 36-byte replies to A0, once whole and once with every tenth damaged. The repeats of all
-decoders take turns, so that a busy moment of the machine meets each of them. The measure for the bulk decoder is to
-take at most 4 times as long as the decoder in C, `bulk_reference.c`, which fills the same records.
+decoders take turns, so that a busy moment of the machine affects all of them. The target for the bulk decoder is at
+most 4 times the time of the decoder in C, `bulk_reference.c`, which fills the same records.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def streaming(stream: bytes) -> int:
 
 
 def byte_at_a_time(stream: bytes) -> int:
-    """The algorithm of old: a byte is read, the buffer looked at, and the CRC taken bit by bit."""
+    """The old algorithm: reads one byte, checks the buffer, and computes the CRC bit by bit."""
     buffer = bytearray()
     count = 0
     for byte in stream:

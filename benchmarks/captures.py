@@ -1,6 +1,6 @@
-"""Bulk decode: a whole capture into NumPy columns, beside the decoder in C that fills the same records.
+"""Bulk decode: a whole capture into NumPy columns, compared with a decoder in C that fills the same records.
 
-The streams and the decoder in C are those of ``benchmarks/bulk.py``, which shows more when it is run by itself.
+The streams and the decoder in C are those of ``benchmarks/bulk.py``, which shows more details when it is run alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the benchmarks of contenders in processes of their own share: who can run here, Modbus clients, arguments."""
+"""Shared code of the benchmarks that run contenders in processes: availability, Modbus clients, arguments."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def label(name: str, python: str) -> str:
 
 
 def start(run: Callable[[Effort], Row], contend: Callable[..., Awaitable[None]], **options: type) -> int:
-    """Do what the command line says: *run* the benchmark, or be one of its contenders in this process.
+    """Follow the command line: *run* the benchmark, or run one contender in this process.
 
     A contender is ``contend(name, port, **options)`` on the event loop that the command line names, on the first core.
     """

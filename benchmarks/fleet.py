@@ -36,7 +36,7 @@ Contender = Callable[[int, int, float], AbstractAsyncContextManager[None]]
 
 
 class _Bare(asyncio.Protocol):
-    """Takes whatever comes, and does not look at it."""
+    """Accepts all bytes and ignores them."""
 
     def data_received(self, data: bytes) -> None:
         pass
@@ -234,13 +234,13 @@ async def _measure(name: str, port: int, size: int, interval: float, seconds: fl
     settle_malloc()
     before = _resident()
     async with CONTENDERS[name][0](port, size, interval):
-        await asyncio.sleep(1.5 * interval)  # each has been asked once, and those who met at the start have parted
+        await asyncio.sleep(1.5 * interval)  # each was polled once; simultaneous starts have spread out
         say("begin")
         used, begun = time.process_time(), time.perf_counter()
         await asyncio.sleep(seconds)
         share = (time.process_time() - used) / (time.perf_counter() - begun)
         say([share, (_resident() - before) / size])
-        # The parent ends this process: to leave thousands of connections in good order is not what is measured.
+        # The parent ends this process: an orderly close of thousands of connections is not part of the measurement.
         await asyncio.sleep(60)
 
 

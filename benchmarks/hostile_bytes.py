@@ -1,4 +1,4 @@
-"""Hostile bytes: what a byte costs that is made to cost time, in 1 MB and in 8 MB of its kind."""
+"""Hostile bytes: the cost per byte of streams built to be slow to decode, in 1 MB and in 8 MB."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Spread(NamedTuple):
 
 
 def ratios(over: Sequence[float], under: Sequence[float]) -> Spread:
-    """Return the ratio of two contenders, taken turn by turn, so that a slow spell of the machine meets both."""
+    """Return the ratio of two contenders, turn by turn, so that a slow period of the machine affects both."""
     return Spread.of(a / b for a, b in zip(over, under, strict=True))
 
 
@@ -71,7 +71,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def best_time(function: Callable[[], object], at_least: float) -> float:
-    """Return the CPU seconds of the quickest call: what else runs on the machine only ever adds to it."""
+    """Return the CPU seconds of the quickest call: other programs on the machine can only add time."""
     gc.collect()
     best = float("inf")
     until = time.perf_counter() + at_least
@@ -100,7 +100,7 @@ def has(*packages: str) -> bool:
 
 @cache
 def python_with(package: str) -> str | None:
-    """Return an interpreter that can import *package* and the project: this one, or the newer one beside it."""
+    """Return an interpreter that can import *package* and the project: this one, or the second, newer one."""
     if has(package):
         return sys.executable
     if not _NEWER_PYTHON.exists():
@@ -111,7 +111,7 @@ def python_with(package: str) -> str | None:
 
 
 def why_without(package: str) -> str:
-    """Return the sentence that stands in a table where *package* is missing."""
+    """Return the text for a table in which *package* is missing."""
     if package == "tmodbus" and sys.version_info < (3, 12) and not _NEWER_PYTHON.exists():
         return "not measured: tmodbus needs Python 3.12 or later, and `make bench` found none"
     return f"not measured: {package} is not installed (`make bench` installs it)"
@@ -151,7 +151,7 @@ def heard(process: subprocess.Popen[str]) -> Any:
 
 
 def say(value: object) -> None:
-    """Print *value* for the parent to hear."""
+    """Print *value* for the parent process."""
     print(json.dumps(value), flush=True)
 
 
@@ -163,7 +163,7 @@ def tell(process: subprocess.Popen[str], value: object) -> None:
 
 
 def pin(core: int) -> None:
-    """Keep this process on one core, counted from 0 among those that it may use; where that cannot be, do nothing."""
+    """Keep this process on one core, counted from 0 among those that it may use. Do nothing if not supported."""
     if sys.platform == "linux":
         allowed = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {allowed[core % len(allowed)]})
@@ -174,7 +174,7 @@ def pin(core: int) -> None:
 # of a Protocol and shrinks them to what came, so they are never freed at their full size; but the end of a connection
 # does it, or any large object that comes and goes, as one does in the import of tracer_async.
 FRESH = {"GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=131072"}
-"""An environment that keeps a process in the first state for good."""
+"""An environment that keeps a process permanently in the first state."""
 
 
 def settle_malloc() -> None:

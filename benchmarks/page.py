@@ -1,4 +1,4 @@
-"""What a benchmark found, and how it is written down: on the terminal, and in ``docs/performance.md``."""
+"""The results of a benchmark, and their output: on the terminal, and in ``docs/performance.md``."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Row:
 
 
 def machine() -> str:
-    """Say what the figures were measured on, without saying whose it is."""
+    """Describe the machine that was used, without its name."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -121,7 +121,7 @@ def targets_table(rows: Sequence[Row]) -> Table:
 
 
 def write_page(rows: Sequence[Row], effort: Effort, minutes: float, page: Path = PAGE) -> None:
-    """Put the figures where the page has its place for them; what stands around it is kept."""
+    """Insert the figures between the marks of the page. The text around them is kept."""
     mode = {"full": "`make bench`", "quick": "`make bench QUICK=1`: short, so noisier", "tiny": "a smoke test"}
     how = (
         f"By {mode[effort.name]}, in {minutes:.0f} minutes. Each figure is a median, with minimum and maximum of the "
@@ -137,14 +137,14 @@ def write_page(rows: Sequence[Row], effort: Effort, minutes: float, page: Path =
 
 
 def placed(text: str, begin: str, content: str, end: str) -> str:
-    """Return *text* with *content* in place of what stood between two marks."""
+    """Return *text* with *content* in place of the text between two marks."""
     before, _, rest = text.partition(begin)
     after = rest.partition(end)[2]
     return f"{before}{begin}\n\n{content}\n\n{end}{after}"
 
 
 def main(run: Callable[[Effort], Row], arguments: Sequence[str] | None = None) -> int:
-    """Run one benchmark by itself and print what it found."""
+    """Run one benchmark alone and print its results."""
     parser = argparse.ArgumentParser(description=(sys.modules["__main__"].__doc__ or "").partition("\n")[0])
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_const", dest="effort", const=QUICK, help="seconds instead of minutes")

@@ -1,4 +1,4 @@
-"""What the decoder is measured against: three decoders in Python as others have written them, and one in C.
+"""Reference decoders for the comparison: three in Python, written in the usual ways, and one in C.
 
 Each takes chunks of bytes with ``feed`` and returns the good frames that they complete, as ``(ID, command, data)``; the
 C decoder returns how many it wrote into its memory. They check what the project's decoder checks: sync bytes, length,
@@ -56,10 +56,10 @@ def crc_of_the_document(data: bytes) -> int:
 
 
 class OldDecoder:
-    """The old program's way: a read for each byte but the data, the CRC bit by bit, a bad frame thrown away whole.
+    """The old program's algorithm: one read per byte except for the data, a bitwise CRC, bad frames dropped whole.
 
-    Its reads are slices off a buffer of received bytes, as there. Where that program waits for a socket, this one
-    yields; what it does beside (logging each read in hexadecimal) is left out.
+    As in that program, a read is a slice of a buffer of received bytes. Where that program waits for a socket, this
+    one yields. It does not log each read in hexadecimal, as that program does.
     """
 
     def __init__(self) -> None:

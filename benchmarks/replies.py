@@ -89,7 +89,7 @@ def ending_in_7f(length: int, filler: int = 0) -> bytes | None:
     """Return a unit of bytes which, repeated, is headers that claim *length* bytes, each with 7F where its frame ends.
 
     Every end byte is right, so every CRC has to be computed, and is wrong. ID, command and *filler* bytes after the
-    header are 7F; None where none of them comes to stand at the end.
+    header are 7F; None if no 7F falls on the end of the frame.
     """
     unit = SYNC + bytes((0x7F, 0x7F, length)) + b"\x7f" * filler
     return unit if unit[(11 + length) % len(unit)] == 0x7F else None

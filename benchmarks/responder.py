@@ -1,9 +1,9 @@
 """The other end of the network benchmarks, in a process of its own: answers each request on any number of connections.
 
-``python -m benchmarks.responder asyncio|uvloop|lean [CORE]`` prints the port, then does as it is told, line by line.
+``python -m benchmarks.responder asyncio|uvloop|lean [CORE]`` prints the port, then executes commands, one per line.
 
 ``asyncio`` and ``uvloop`` answer from a bare Protocol: the same at both ends, for the ping-pong. ``lean`` answers
-straight from the selector and notes when each request came; that is the fleet's, where one clock has to serve all.
+straight from the selector and records when each request arrived. The fleet uses it, because one clock serves all.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.replies import answer
 
 
 class Responder(asyncio.Protocol):
-    """A controller, or a Modbus device, whichever is asked."""
+    """Answers as a controller or as a Modbus device, depending on the request."""
 
     def __init__(self) -> None:
         self._number = 0

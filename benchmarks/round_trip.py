@@ -1,4 +1,4 @@
-"""Round trips over loopback TCP: one request at a time, as many a second as can be; both ends on one core.
+"""Round trips over loopback TCP: one request at a time, as many per second as possible, both ends on one core.
 
 ``--contender NAME --loop LOOP --port PORT`` is one of them in this process: it makes round trips for as many seconds as
 each line of its input says. A responder has to run.
@@ -182,7 +182,7 @@ class Case(NamedTuple):
 
 
 class Trips(NamedTuple):
-    """What one contender did in one go."""
+    """The result of one contender in one turn."""
 
     rate: float
     """Round trips a second."""
@@ -191,12 +191,12 @@ class Trips(NamedTuple):
 
 
 async def _contend(name: str, port: int) -> None:
-    """Make round trips when told to; in between, stand still, so that others have the core to themselves."""
+    """Make round trips on request. In between, block, so that the other contenders have the core to themselves."""
     settle_malloc()
     async with CONTENDERS[name][0](port) as trips:
         say("ready")
         for line in sys.stdin:
-            # uvloop's clock stood still while this waited: without a turn of the loop, all time-outs would be over.
+            # uvloop's clock did not advance while this waited. Without one turn of the loop, all timeouts would expire.
             await asyncio.sleep(0.001)
             used = time.process_time()
             done, taken = await trips(json.loads(line))
@@ -237,7 +237,7 @@ def cases(names: Iterable[str]) -> tuple[list[Case], list[str]]:
     found: list[Case] = []
     pythons, notes = available(CONTENDERS, names, on_uvloop=True)
     for name, python in pythons.items():
-        # A newer Python is faster by itself: whoever needs one is compared with the project on the same one.
+        # A newer Python is faster. So a contender that needs one is compared with the project on the same version.
         together = (name,) if python == sys.executable else (name, RAW, PROJECT)
         found += [Case(each, "asyncio", state, python) for each in together for state in STATES]
         if name == "tmodbus":

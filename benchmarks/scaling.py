@@ -1,4 +1,4 @@
-"""What a number of controllers takes, calculated from measured figures: the tables of ``docs/scaling.md``.
+"""The resources for a number of controllers, calculated from measurements: the tables of ``docs/scaling.md``.
 
 The figures are those of the fleet in ``docs/performance.md``, so the two pages cannot disagree.
 """
@@ -109,7 +109,7 @@ def _reading_as_json() -> str:
 
 
 def calculation(performance: str) -> str:
-    """Return what stands between the marks of the page."""
+    """Return the text for the place between the marks of the page."""
     figures = fleet_figures(performance)
     largest = max(figures, key=lambda each: each.size)
     begun = re.search(r"Measured on (.*?), Linux", performance)

@@ -247,7 +247,7 @@ def _command_line() -> int:
     parser.add_argument("--respond", type=float)
     options = parser.parse_args()
     if options.respond is not None:
-        with suppress(OSError):  # the terminal goes when its last user does
+        with suppress(OSError):  # the terminal disappears when its last user closes it
             respond(options.respond)
         return 0
     call: Callable[[], Any] = partial(_measure, options.contender, options.path, options.polls)

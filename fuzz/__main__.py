@@ -1,7 +1,7 @@
 """Run a target with atheris: ``python -m fuzz decoder|session [libFuzzer's options, or files to replay]``.
 
-What it finds worth keeping goes on from run to run in ``.cache/fuzz/<target>``; an input that breaks an invariant is
-written beside that folder, and is replayed by naming the file.
+Inputs that reach new code are kept between runs in ``.cache/fuzz/<target>``. An input that breaks an invariant is
+written next to that folder. Pass the name of such a file to replay it.
 """
 
 import sys

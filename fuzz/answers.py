@@ -1,4 +1,4 @@
-"""What has to hold of the outcomes of requests, judged by what the controller did and what came over the wire."""
+"""The rules for the outcomes of requests, judged by what the controller did and what was on the wire."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NEVER_EQUAL = frozenset((_READ, CommandCode.WRITE_SETTINGS))
 class AnswerJudge:
     """Traces each frame to the request that it answers.
 
-    Answers are judged for a controller and a wire as `tracer_async.protocol.exchange` describes them. This ends once
+    Answers are judged for a controller and a wire as `tracer_async.protocol.exchange` describes them. Judging ends once
     something beyond that has come: `within_promise`.
     """
 
@@ -47,7 +47,7 @@ class AnswerJudge:
         self._settled = True
         self._abandoned_at: float | None = None
         self._timeouts = 0
-        # A reading that a copy was taken for the answer to.
+        # A reading for which a copy was accepted as the answer.
         self._behind: Asked | None = None
 
     def sending(self, now: float, timeouts: int) -> None:

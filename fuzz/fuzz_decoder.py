@@ -5,7 +5,7 @@ Invariant: for every stream and every way to cut it
 * nothing raises;
 * each byte ends in exactly one event, in order, or is pending, and less than one frame's bytes are pending;
 * the good frames are those that a naive search finds: at each place in turn, is this a whole good frame?
-* the events are those of the same bytes in one piece, neighbouring noise merged; a flush leaves nothing behind it;
+* the events are those of the same bytes in one piece, neighbouring noise merged; no byte is pending after a flush;
 * a good frame behind the stream is found, unless a good frame that began within the stream runs into it;
 * the counters say what the events say.
 """
@@ -32,7 +32,7 @@ from tracer_async.protocol import (
 __all__ = ["FLUSH", "MEND", "check"]
 
 MEND = 0x80
-"""Option in the first byte: make the frames good that have room for it, which a fuzzer cannot do by itself."""
+"""Option in the first byte: correct the CRC and end byte of each frame. A fuzzer cannot compute a CRC."""
 
 FLUSH = 0xF0
 """From here on, a cut is no size of a chunk, but a flush."""
@@ -102,7 +102,7 @@ def frames(events: list[Event]) -> list[Frame]:
 
 
 def naive_frames(stream: bytes) -> list[Frame]:
-    """The good frames of *stream*, by trying each place; what the decoder does in one pass and without going back."""
+    """The good frames of *stream*, by a test at each offset. The decoder finds them in one pass without going back."""
     found = []
     at = 0
     while (at := stream.find(SYNC, at)) >= 0:

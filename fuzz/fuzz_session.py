@@ -18,7 +18,8 @@ Invariant: whatever happens in whatever order,
 * a switching of the load succeeds only if the load was so since the call, and is refused only if the controller
   answered this command with the other state;
 * no request times out whose reply had arrived in time, however late the application reads it;
-* the session says when it has to be called next; left alone, each request ends within a bounded time; closed, at once;
+* the session says when it has to be called next; without new events each request ends within a bounded time; on closing
+  it ends immediately;
 * each good frame is an event, the counters agree with the events, and memory is bounded.
 
 The judgement of answers (items 8 to 10) holds for a controller and a wire as `tracer_async.protocol.exchange` describes
@@ -81,7 +82,7 @@ class OwnCommand(Command[None]):
         return b""
 
     def decode_reply(self, data: bytes) -> None:
-        """Fail as careless code does."""
+        """Raise an error as faulty user code does."""
         if data:
             raise KeyError(data)
 
@@ -151,7 +152,7 @@ class Scene:
         self.flight: Request | None = None
         self.frames = self.requests = 0
 
-    # The driver: what stands between the session and the operations.
+    # The driver: it connects the session with the operations.
 
     def pump(self) -> None:
         """Send what may be sent. All input has been read."""
@@ -281,7 +282,7 @@ class Scene:
                 assert self.closed or self.session.deadline(self.now) is not None, "a request waits for nothing"
                 self.next_deadline(0)
                 self.look()
-            assert not self.judge.open, "a request waits for ever"
+            assert not self.judge.open, "a request waits forever"
             assert self.now <= end, "a request waits for too long"
         self.close(0)
         self.look()
@@ -350,7 +351,7 @@ class Scene:
             self.wire.put(original.frame, original.asked, original=original)
 
     def garbage(self, data: bytes) -> None:
-        """Bytes come that are no frame. If they complete one all the same, nothing is promised of it."""
+        """Bytes arrive that are no frame. If they do complete one, the library promises nothing about it."""
         self.answers.has_garbage = True
         if END in data:
             self.answers.within_promise = False
@@ -448,7 +449,7 @@ class Scene:
         else:
             assert self.session.close(self.now) == []
 
-    # What holds between them.
+    # What holds between two operations.
 
     def look(self) -> None:
         """Check what has to hold between two operations."""
@@ -462,7 +463,6 @@ class Scene:
         assert len(exchange._unanswered) <= MOST_REQUESTS
         assert len(exchange._replies) <= MOST_REQUESTS * 4
         assert len(exchange._echoes.requests) <= 16
-        assert len(queue._encoded) <= 16
         waiting = [*queue.requests, *([session._flight] if session._flight else [])]
         assert len(waiting) == len(set(waiting)), "a request is queued twice"
         assert {request for request in waiting if request in self.judge.open} == set(self.judge.open), (

@@ -1,7 +1,7 @@
 """The seeds of both targets, made with the library's own encoder: ``python -m fuzz.make_corpus FOLDER``.
 
-They are what a fuzzer would take long to come upon: good frames, frames within frames, damage, and the scenes that the
-exchange was made for. Nothing is committed but this.
+A fuzzer would need a long time to find them: good frames, frames within frames, damage, and the scenes that the
+exchange has to handle. Only this script is committed, not the seeds.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def decoder_seeds() -> list[bytes]:
 
 
 def session_seeds() -> list[bytes]:
-    """Scenes, each under several options. Before a command stands a reading, and wait:6 behind it."""
+    """Scenes, each under several options. A reading and then wait:6 come before each command."""
     ready = "connect post reply arrive wait:6"
     late = f"{ready} switch:1 reply arrive wait:6 post reply cancel switch reply cancel wait:6"
     scenes = [
@@ -71,12 +71,12 @@ def session_seeds() -> list[bytes]:
         f"{ready} switch:1 switch post reply arrive reply arrive reply arrive reply arrive",
         f"{ready} switch:1 post:3 post:1 reply:4 arrive reply arrive reply arrive wait:6 reply arrive",
         "connect switch:1 reply arrive wait:6 reply arrive",
-        # The load is on by replies from before it was switched off; and off by the copy of a reply from before.
+        # Old replies say that the load is on, although it was switched off since. A copy of an old one says it is off.
         f"{ready} switch:1 reply cancel switch reply cancel wait:4 switch:1 trickle:12 arrive",
         f"{late} switch:1 wait:10 trickle:15 trickle:15 trickle:3 arrive",
         f"{ready} switch reply foreign:4 trickle:12 switch:1 trickle:12 wait:6 reply:9 arrive reply arrive",
         f"{ready} switch:1 reply foreign:4 trickle:12 switch reply foreign:4 trickle:12 wait:10 switch arrive",
-        # Commands one behind the other, alike and not.
+        # Commands directly after one another, equal and different.
         "connect post:3 reply arrive wait:6 reply arrive post:3 reply arrive wait:6 reply arrive",
         f"{ready} post:1 post:1 post:5 post:3 post reply arrive reply arrive wait:6 reply arrive reply arrive",
         f"{ready} post:3 reply foreign:4 post:3 arrive reply arrive wait:6 reply arrive",
@@ -100,7 +100,7 @@ def session_seeds() -> list[bytes]:
         f"{ready} post:3 stall reply arrive foreign:4 arrive wait:7 post:3 resume reply arrive wait:6 reply arrive",
         "connect post post reply arrive garbage:8=eb90eb90eb9000a0c8 foreign:4 stall arrive wait:7 resume wait:5",
         "connect post stall reply arrive wait:11 resume:9 wait:11 post cancel resume:15 resume",
-        # Links that come and go, and the end.
+        # Connections that are lost and made again, and closing.
         "connect post lose connect reply arrive reply arrive",
         f"{ready} post:3 lose:1 post:3 connect reply arrive reply arrive reply arrive",
         f"{ready} switch:1 lose:1 connect reply arrive wait:6 reply arrive reply arrive",

@@ -1,4 +1,4 @@
-"""What has to hold of the requests to a session: their order, their number, their outcomes. It knows no bytes."""
+"""The rules for the requests of a session: their order, their number, their outcomes. It sees no bytes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Open:
 
 
 class RequestJudge:
-    """Keeps its own account of what was posted, and looks at the order in which it is sent."""
+    """Records independently what was posted, and checks the order in which it is sent."""
 
     def __init__(self, retries: int) -> None:
         self.open: dict[Request, Open] = {}
@@ -74,7 +74,7 @@ class RequestJudge:
         if entry is not None:
             entry.callers += 1
         else:
-            # The session's own reading stands before all others that wait.
+            # The session's own reading comes before all other waiting requests.
             self._open(Open(request, command, now, -1 if own else self._orders, sent=self._own.get(request, [])))
 
     def switch_load(self, request: Request, load: LoadState, now: float) -> None:
@@ -93,7 +93,7 @@ class RequestJudge:
         entry = self.open.get(request)
         if entry is None:
             assert code == _READ, "a command that nobody asked for is sent"
-            # It may come too late: the command before which it stands was cancelled, or may be sent already.
+            # This reading may no longer be needed: its command was cancelled, or may be sent already.
             self._own.setdefault(request, []).append(asked)
             assert len(self._own) <= self._posted * (self._retries + 1) * self._connections, (
                 "a reading that nobody asked for is sent"
@@ -153,7 +153,7 @@ class RequestJudge:
         return any(all(since <= self._after(entry) for since in self._answers) for entry in commands)
 
     def _after(self, entry: Open) -> float:
-        """Return behind what a reading has to be sent and answered, before a command goes."""
+        """Return the time after which a reading has to be sent and answered before a command is sent."""
         return self._last_sent.get(entry.command.code, 0.0) if entry.load is None else 0.0
 
     def _check_clear(self, entry: Open, now: float) -> None:

@@ -1,4 +1,4 @@
-"""The bytes between the controller and the application, and whose each frame is."""
+"""The bytes between the controller and the application, and the request that each frame answers."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ class Wire:
             ]
 
     def trace(self, frame: Frame) -> Passage | None:
-        """Return what *frame* is, which was decoded; None if it is nobody's. Those before it never come any more."""
+        """Return the origin of a decoded *frame*, None if unknown. Frames before it will not arrive any more."""
         for index, passage in enumerate(self._passages):
             if passage.arrived is not None and passage.frame == frame:
                 del self._passages[: index + 1]

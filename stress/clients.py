@@ -1,4 +1,4 @@
-"""The application of a soak: clients that read, switch and write, on an event loop that stands still now and then."""
+"""The application of a soak: clients that read, switch and write, on an event loop that is sometimes blocked."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tracer_async.protocol import LATE_REPLY_WINDOW, ManualControl, WriteSetting
 
 __all__ = ["Squad", "Tally", "resident"]
 
-# Seconds that the application stands still, and the mean time between two times.
+# Seconds for which the application blocks its event loop, and the mean time between two such stalls.
 _SHORTEST_STALL, _LONGEST_STALL = 0.01, 12.0
 _BETWEEN_STALLS = 8.0
 
@@ -36,7 +36,7 @@ _HEALTHY_WITHIN = 60.0
 
 @dataclass
 class Tally:
-    """What came of it all, as far as it was judged at once."""
+    """Results of the run, as far as they can be judged immediately."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     links: int = 0
@@ -85,7 +85,7 @@ class Squad:
             time.sleep(seconds / SCALE)  # noqa: ASYNC251  # that is what applications do
 
     async def _watch_memory(self) -> None:
-        """Note the memory in use once everything has happened a few times, and at the end."""
+        """Record the memory in use after a warm-up period, and at the end."""
         for part in (0.3, 1.0):
             while self._tally.requests < self._limit * part:
                 await asyncio.sleep(1.0)
@@ -95,7 +95,7 @@ class Squad:
 
 
 class _User:
-    """What is done with one client."""
+    """The operations on one client."""
 
     def __init__(self, number: int, client: TracerClient, tally: Tally, claims: TextIO, random: Random) -> None:
         self.client = client
@@ -136,7 +136,7 @@ class _User:
     def _write(self) -> Awaitable[object]:
         draw = self._random.random()
         on = self._random.random() < 0.5
-        # A single answer may be another master's: there, only a verified switch proves anything.
+        # A single answer may belong to another master. On such a line only a verified switch is proof.
         if draw < 0.6 or (draw < 0.75 and has_second_master(self._number)):
             return self._switch(on)
         if draw < 0.75:
@@ -191,7 +191,7 @@ class _User:
         )
 
     async def _claim(self, what: str, data: str, call: Coroutine[Any, Any, object]) -> str:
-        """Write down what a call came to, for the judge."""
+        """Record the outcome of a call for the judge."""
         called = fast_time()
         outcome = "cancelled"
         try:

@@ -1,4 +1,4 @@
-"""An event loop whose seconds are shorter than a second, and the one clock that all processes of a run share."""
+"""An event loop that runs faster than real time, and the clock that all processes of a run share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def fast_time() -> float:
 
 
 def make_wall_clock_fast() -> None:
-    """Let the wall clock of this process tell the fast time, too: seconds mean the same on both clocks, as in life."""
+    """Make the wall clock of this process run on fast time too, so that both clocks advance at the same rate."""
     time.time = fast_time
 
 

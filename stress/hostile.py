@@ -1,8 +1,8 @@
-"""Garbage: what it does to memory and CPU, and how long it holds up the event loop.
+"""Garbage: how much memory and CPU it costs, and how long it blocks the event loop.
 
 ``make hostile``, or ``python -m stress.hostile [--seconds N]``. A peer in another process sends each kind of garbage,
-first as fast as TCP takes it, which the client answers by giving up the link and backing off, then just below the rate
-at which it does so. Beside the client, a task that wants to run every millisecond notes the longest it had to wait.
+first as fast as TCP accepts it, then just below the flood limit. Above the limit the client closes the connection and
+reconnects with backoff. A second task, which is due every millisecond, records its longest delay.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ _BELOW = 0.9 * FLOOD_RATE
 
 
 class Suffering(NamedTuple):
-    """What garbage did to a client."""
+    """The effect of garbage on a client."""
 
     cpu: float
     """Part of one core that the process took."""
     stall: float
-    """The longest that the event loop was held up, in seconds."""
+    """The longest time for which the event loop was blocked, in seconds."""
     grown: int
-    """The most that memory grew by, in bytes."""
+    """The maximum growth of memory, in bytes."""
     links: int
     """How often the link was established."""
 
 
 def flood(server: socket.socket, garbage: bytes, rate: float | None) -> None:
-    """Send *garbage* to whoever connects, again and again, at *rate* bytes a second; None: as fast as it is taken."""
+    """Send *garbage* to each client, repeatedly, at *rate* bytes/s. None: as fast as the client reads."""
     while True:
         connection, _ = server.accept()
         with connection, suppress(ConnectionError):

@@ -1,7 +1,7 @@
-"""What was right and what was wrong, told from what the clients claim and what the controllers did. Pure.
+"""Compare what the clients claim with what the controllers did, and report what is wrong. Pure.
 
-It knows nothing of the library: a reading carries the stamp of the controller that made it, everything else is held
-against the controllers' log. All times are in seconds of the fast clock, which is one for all processes.
+It shares no code with the library. A reading carries the stamp of the controller that made it. Everything else is
+compared with the controllers' log. All times are in seconds of the fast clock, which all processes share.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TOLERANCE = STEP + 1e-6
 
 
 class Claim(NamedTuple):
-    """What a call to the library came to."""
+    """The outcome of a call to the library."""
 
     controller: int
     what: str
@@ -48,7 +48,7 @@ class Deed(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What came of the claims."""
+    """The result of checking the claims."""
 
     right: Counter[str]
     wrong: list[str]
@@ -69,7 +69,7 @@ def judge_reading(controller: int, stamp: Stamp | None, time: float, age: float)
 
 
 def judge_claims(claims: Iterable[Claim], deeds: Iterable[Deed]) -> Verdict:
-    """Hold what clients claim against what the controllers did."""
+    """Compare what the clients claim with what the controllers did."""
     histories: defaultdict[int, _History] = defaultdict(_History)
     for deed in deeds:
         histories[deed.controller].add(deed)

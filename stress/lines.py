@@ -1,14 +1,14 @@
 """Simulated controllers on bad lines: adapters that echo, bridges that deliver twice, outages of a whole site.
 
-A line has one controller and one adapter or bridge. It takes one request at a time, in order, and hands each reply to
-whoever is connected by then, so that late replies cross connections.
+A line has one controller and one adapter or bridge. It handles one request at a time, in order, and sends each reply
+to the client that is connected at that moment. So a late reply can arrive on a later connection.
 
 The library's promises have bounds: a reply is at most `LATE_REPLY_WINDOW` late, and of two replies to one request the
-second follows within `DUPLICATE_WINDOW`. A line keeps well inside them, whatever its faults and the machine's load
-would make of it: what would be sent later is lost instead. What is handed over too late all the same is counted, on the
-controllers' clock. A third bound is that a reading may be one exchange older than it says where a line begins to double
-replies, the copy comes behind the next request, and the reply to that one is later than the window: such replies are
-lost, too.
+second follows within `DUPLICATE_WINDOW`. A line stays well within these bounds, whatever its faults and the load of the
+machine: it drops a reply that it would have to send later. It counts the replies that it still sends too late, measured
+on the controllers' clock. There is a third bound. A reading may be one exchange older than it claims if a line begins
+to duplicate replies, the copy arrives after the next request, and the reply to that request comes after the window. A
+line drops such replies, too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tracer_async.simulator.device import SimulatedTracer
 
 __all__ = ["Habits", "Line", "Site"]
 
-# Seconds after its request: until then a reply waits, and after that it is lost.
+# Seconds after the request: the earliest time at which a reply is sent, and the time after which it is dropped.
 _WAITS = LATE_REPLY_WINDOW - 1.0
 _TOO_LATE = LATE_REPLY_WINDOW - 0.5
 
@@ -36,7 +36,7 @@ _TOO_LATE = LATE_REPLY_WINDOW - 0.5
 _COPY_WAITS = DUPLICATE_WINDOW - 0.15
 _COPY_TOO_LATE = DUPLICATE_WINDOW - 0.1
 
-# Seconds for which a bridge delivers twice, and then once. Longer than the library remembers it for.
+# Seconds for which a bridge delivers each reply twice, and then once. Longer than the library remembers duplicates.
 _DOUBLING = 90.0
 
 # How likely any other reply is to be delivered twice, some time apart.
@@ -44,7 +44,7 @@ _COPIED = 0.003
 
 
 class Habits(NamedTuple):
-    """What is always wrong with a line."""
+    """The permanent faults of a line."""
 
     echoes: bool = False
     """The adapter returns what is sent."""
@@ -71,12 +71,12 @@ class Wire(Protocol):
 
 
 class Site:
-    """What befalls all lines of a process at once."""
+    """The faults that affect all lines of a process at the same time."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.late: list[str] = []
-        """What was handed to the kernel later than the library's promises reach."""
+        """Replies that were handed to the kernel later than the bounds of the library's promises."""
         self.lost = False
         """Whether whatever is sent gets lost."""
         self.cut = False
@@ -86,7 +86,7 @@ class Site:
         self.wires: set[Wire] = set()
 
     async def outage(self, random: Random) -> None:
-        """Bring about one outage of seconds, and its end."""
+        """Start one outage that lasts some seconds, and end it."""
         kind = random.choice(("blocked", "cut", "lost"))
         self.counts[f"outage ({kind})"] += 1
         try:
@@ -143,21 +143,21 @@ class Line:
         self.followed = 0
 
     def heal(self) -> None:
-        """Have no more faults by chance. What is always wrong with the line stays."""
+        """Stop all random faults. The permanent faults of the line stay."""
         self._port = make_port(self._tracer, None)
 
     def greet(self) -> Iterable[Step]:
-        """Return what happens to a client that comes."""
+        """Return what happens to a client that connects."""
         return self._port.greet()
 
     def connect(self, wire: Wire) -> None:
-        """Have a new client, which takes the line from the one before."""
+        """Accept a new client, which replaces the previous one."""
         before, self._wire = self._wire, wire
         if before is not None:
             before.hang_up()
 
     def disconnect(self, wire: Wire) -> None:
-        """Have lost a client."""
+        """Handle the loss of a client."""
         if self._wire is wire:
             self._wire = None
 
@@ -270,7 +270,7 @@ class Line:
         self._check("copy", first + DUPLICATE_WINDOW)
 
     def _check(self, what: str, latest: float) -> None:
-        """Note what was handed over too late all the same, because the machine is busy."""
+        """Count what was sent too late because the machine is busy."""
         now = fast_time()
         if now > latest:
             self._site.late.append(f"controller {self._number}: a {what} {now - latest:.3f} s too late at {now:.3f}")

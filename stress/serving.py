@@ -1,7 +1,7 @@
-"""The process in which the controllers of a soak live, so that they go on while the application stands still.
+"""The process that runs the controllers of a soak, so that they continue while the application is blocked.
 
-It prints the URLs, one of each controller, as JSON. On a line "heal" it ends all faults and says so; at the end of its
-input it prints what it has counted. What the controllers did goes to a file, a line each: controller, time, what.
+It prints the URL of each controller as JSON. When it reads a line "heal", it ends all faults and confirms this. At the
+end of its input it prints its counters. It logs each action of a controller to a file: controller, time, action.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _BETWEEN_OUTAGES = 60.0
 
 
 def has_second_master(number: int) -> bool:
-    """Return whether replies to another master come on the line of a controller. They look like its own."""
+    """Return whether replies to another master arrive on this line. They look like replies to the client."""
     return number % 2 == 0
 
 

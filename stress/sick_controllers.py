@@ -83,7 +83,7 @@ class _Garbage(_Mute):
 
 
 class _Flapping(_Controller):
-    """Hangs up after each reply; every other one as soon as it is connected to."""
+    """Closes the connection after each reply; every other controller closes it immediately."""
 
     def __init__(self, number: int, arrivals: list[float]) -> None:
         super().__init__(number, arrivals)
@@ -108,7 +108,7 @@ KINDS: dict[str, type[_Controller]] = {
 
 
 def _serve(kinds: list[str], pipe: Connection) -> None:
-    """Serve one controller of each of *kinds*: send their ports, wait for a word, send when their requests came."""
+    """Serve one controller of each of *kinds*: send the ports, wait for a message, send the arrival times."""
     asyncio.run(_serve_until_told(kinds, pipe))
 
 
@@ -135,7 +135,7 @@ def _factory(kind: type[_Controller], number: int, arrivals: list[float]) -> Cal
 
 @contextmanager
 def controllers(kinds: list[str]) -> Iterator[tuple[list[int], Callable[[], list[list[float]]]]]:
-    """Serve *kinds* in another process; give their ports, and what ends it and returns when requests came."""
+    """Serve *kinds* in another process; yield their ports, and a function that ends it and returns arrival times."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(kinds, there), daemon=True)

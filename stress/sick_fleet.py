@@ -1,10 +1,10 @@
-"""A fleet of which a fifth is sick: every healthy controller keeps its interval all the same.
+"""A fleet in which a fifth of the controllers is faulty: every healthy controller still keeps its interval.
 
 ``make sick-fleet``, or ``python -m stress.sick_fleet [--minutes 10] [--controllers 200] [--interval 1]``.
 
 The sick ones are mute, send garbage, hang up, refuse connections, or have names that do not resolve. The healthy ones
-are servers in another process, which share no code with the library; their logs of arrival times are the judge. Each
-tells its own number as its battery voltage, so that a reading that is given to another controller shows.
+are servers in another process, which share no code with the library. The verdict uses their logs of arrival times. Each
+reports its own number as its battery voltage, which reveals a reading that is attributed to another controller.
 Prints a table, and exits with 1 unless all of this holds for every healthy controller:
 
 - its first request arrives within 2 s;
@@ -37,13 +37,13 @@ LATEST, EARLIEST = 1.75, 0.25
 
 SICK = ("mute", "garbage", "flapping", "refusing", "unresolvable")
 
-# Half of the unresolvable names fail at once; the others as if the name server were gone.
+# Half of the unresolvable names fail immediately. The others fail as if the name server did not respond.
 _NAME_SERVER_GONE = 5.0
 
 
 @contextmanager
 def _name_server_gone() -> Iterator[None]:
-    """Let names under ``gone.invalid`` take as long as they do without a name server."""
+    """Make look-ups under ``gone.invalid`` take as long as without a name server."""
     resolve = socket.getaddrinfo
 
     def getaddrinfo(host: Any, *args: Any, **options: Any) -> Any:
@@ -64,7 +64,7 @@ def _name_server_gone() -> Iterator[None]:
 
 @dataclass
 class Outcome:
-    """What came of a run."""
+    """The results of a run."""
 
     start: float
     end: float = 0.0
@@ -92,7 +92,7 @@ async def run(size: int, seconds: float, interval: float) -> Outcome:
     ):
         ports_by_kind = {kind: [p for k, p in zip(served, sick_ports, strict=True) if k == kind] for kind in KINDS}
         urls: dict[str, str] = {}
-        # The sick ones come first: they must not delay those behind them.
+        # The faulty controllers come first: they must not delay the controllers added after them.
         for number, kind in enumerate(sick):
             if kind == "unresolvable":
                 urls[f"{kind} {number}"] = f"tcp://bridge-{number}{'.gone' * (number // 5 % 2)}.invalid:8088"
@@ -159,13 +159,13 @@ class _LineCounter(logging.Handler):
 
 
 def complaints(outcome: Outcome, interval: float) -> list[str]:
-    """Return what the healthy controllers have to complain about; nothing if all holds."""
+    """Return every violation at a healthy controller; nothing if all conditions hold."""
     found = list(outcome.wrong)
     for (name, error), count in outcome.failed.items():
         if name.startswith("healthy"):
             found.append(f"{name}: {count} readings failed with {error}")
     for number, arrivals in enumerate(outcome.arrivals):
-        # What comes at the very end may or may not be seen.
+        # A request at the very end may or may not be recorded.
         times = [at for at in arrivals if at < outcome.end]
         first = times[0] - outcome.start if times else float("inf")
         if first > FIRST_WITHIN:

@@ -1,14 +1,14 @@
-"""Soak: a million exchanges on bad lines, each answer held against what the controller did and when.
+"""Soak: a million exchanges on faulty lines. Each answer is compared with what the controller did and when.
 
 ``make soak``, or ``python -m stress.soak [--exchanges N] [--shards N] [--seed N]``.
 
-Clients talk to simulated controllers over TCP and pseudo-terminals, on a clock that runs `SCALE` times as fast as life:
-a timeout of 1 s takes 1/`SCALE` s. The lines have every fault of the simulator, adapters that echo, bridges that
-deliver twice, and outages; the application blocks its event loop for 10 ms to 12 s, and sends several load and settings
-commands at once. The controllers live in a process of their own and go on meanwhile. The last shard has four event
-loops in four threads.
+Clients talk to simulated controllers over TCP and pseudo-terminals, on a clock that runs `SCALE` times as fast as real
+time: a timeout of 1 s takes 1/`SCALE` s. The lines have every fault of the simulator, adapters that echo, bridges that
+deliver twice, and outages. The application blocks its event loop for 10 ms to 12 s, and sends several load and settings
+commands at once. The controllers run in a separate process, so they continue during such a stall. The last shard has
+four event loops in four threads.
 
-What is wrong is said in ``stress/judge.py``.
+``stress/judge.py`` defines what counts as wrong.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Controllers:
         self._listen()
 
     def end(self) -> tuple[dict[str, int], list[str]]:
-        """End the process; return how often what was injected, and what was handed over too late."""
+        """End the process; return the number of injected faults of each kind, and what was sent too late."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         counts, late = self._listen()
@@ -68,7 +68,7 @@ class Controllers:
 
 
 def run_shard(exchanges: int, seed: int, loops: int, directory: Path) -> None:
-    """Run one process's share; leave what came of it in *directory*."""
+    """Run the share of one process; write its results to *directory*."""
     logging.disable()  # of lost links there are thousands
     make_wall_clock_fast()
     controllers = Controllers(CLIENTS, seed, directory / "deeds")
@@ -116,7 +116,7 @@ def judge(directory: Path) -> Verdict:
 def report(
     tallies: list[Tally], verdicts: list[Verdict], counts: Counter[str], late: list[str], seconds: float
 ) -> bool:
-    """Print what came of all shards; return whether it is good."""
+    """Print the results of all shards; return whether all of them passed."""
     outcomes = sum((tally.outcomes for tally in tallies), Counter[str]())
     outcomes += sum((verdict.right for verdict in verdicts), Counter[str]())
     wrong = [text for tally in tallies for text in tally.wrong]

@@ -1,4 +1,4 @@
-"""Readings that say which controller made them, and when."""
+"""Readings that carry the identity of their controller and the time of measurement."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STEP = 0.0001
 
 
 class Stamp(NamedTuple):
-    """Who made a reading, and when, in seconds of the fast clock."""
+    """Which controller made a reading, and when, in seconds of the fast clock."""
 
     controller: int
     made: float

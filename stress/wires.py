@@ -43,7 +43,7 @@ class TcpWire(asyncio.Protocol):
         """See `asyncio.Protocol`."""
         self._line.receive(data, self)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # all the same
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # any reason
         """See `asyncio.BaseProtocol`."""
         self._transport = None
         self._site.wires.discard(self)

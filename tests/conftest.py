@@ -60,7 +60,7 @@ async def peer() -> AsyncIterator[Peer]:
 
 @asynccontextmanager
 async def entered_in_one_task(context: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
-    """Enter and leave *context* in one task, as anyio requires. pytest-asyncio uses one for each half of a fixture."""
+    """Enter and leave *context* in the same task, as anyio requires. pytest-asyncio uses two tasks for a fixture."""
     entered: asyncio.Future[T] = asyncio.get_running_loop().create_future()
     leave = asyncio.Event()
 

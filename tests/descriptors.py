@@ -1,4 +1,4 @@
-"""The open descriptors of this process: nothing may be left of a connection that was closed."""
+"""The open descriptors of this process: a closed connection must leave none."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def open_files() -> set[str]:
-    """The descriptors of this process, each with what it is open on. libuv keeps one of /dev/null for itself."""
+    """The descriptors of this process, each with its file. libuv keeps one open on /dev/null, which is left out."""
     files = set()
     for entry in Path("/proc/self/fd").iterdir():
         with suppress(FileNotFoundError):  # the listing's own

@@ -95,6 +95,6 @@ LINKS = [
     pytest.param(unix, id="unix", marks=posix),
     pytest.param(pty("pyserial"), id="pty-pyserial", marks=posix),
     pytest.param(pty("serialx"), id="pty-serialx", marks=posix),
-    pytest.param(socat("pyserial"), id="socat-pyserial", marks=posix),
-    pytest.param(socat("serialx"), id="socat-serialx", marks=posix),
+    pytest.param(socat("pyserial"), id="socat-pyserial", marks=[posix, pytest.mark.slow]),
+    pytest.param(socat("serialx"), id="socat-serialx", marks=[posix, pytest.mark.slow]),
 ]

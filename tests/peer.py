@@ -1,4 +1,4 @@
-"""A controller that the test plays: the test receives each request and sends each reply."""
+"""A controller whose role the test takes: the test receives each request and sends each reply."""
 
 from __future__ import annotations
 
@@ -86,6 +86,6 @@ class Peer:
         self._writer.write(data)
 
     def hang_up(self) -> None:
-        """Reset the connection, as a bridge does that is restarted."""
+        """Reset the connection, as a bridge does when it restarts."""
         if self._writer is not None:
             self._writer.transport.abort()

@@ -1,4 +1,4 @@
-"""The benchmarks run, and do the same work for each contender. No test here looks at a time."""
+"""The benchmarks run, and do the same work for each contender. No test here checks a duration."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from tracer_async.protocol import FrameDecoder
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="it opens a pseudo-terminal, and reads /proc")
 
 
+@pytest.mark.slow
 @needs_linux
 @pytest.mark.parametrize("module", ROWS, ids=lambda module: module.__name__.rpartition(".")[2])
 def test_each_row_is_measured(module: ModuleType) -> None:
@@ -35,7 +36,7 @@ def test_the_page_names_no_machine() -> None:
     assert not re.search(r"/(home|root|tmp|work|Users)/", text)
 
 
-def test_the_page_keeps_what_stands_around_the_figures(tmp_path: Path) -> None:
+def test_the_page_keeps_the_text_around_the_figures(tmp_path: Path) -> None:
     text = PAGE.read_text(encoding="utf-8")
     copy = tmp_path / PAGE.name
     copy.write_text(text, encoding="utf-8")
@@ -103,11 +104,11 @@ def test_spreads() -> None:
     assert percentile([4.0, 1.0, 3.0, 2.0], 0.5) == 3.0
 
 
-def test_what_many_controllers_take_can_be_checked_by_hand() -> None:
+def test_the_resources_for_many_controllers_can_be_checked_by_hand() -> None:
     figures = [scaling.Measured("uvloop", 10_000, 45.0, 40.0, 7.0, 0, 10.0)]
     rows = {(row[0], row[1]): row[2:6] for row in scaling.calculated(figures).rows}
-    # 200,000 polls of 40 µs are 8 cores; half filled 16 processes, but 10,000 controllers each are 100.
+    # 200,000 polls/s of 40 µs need 8 cores: 16 processes at 50 % load. At 10,000 controllers each, it takes 100.
     assert rows["1,000,000", "5 s"] == ("200,000", "8.00", "100", "7.00")
-    # At ten times the cost it is the cores that decide.
+    # At ten times the cost, the number of cores decides.
     dear = [figures[0]._replace(cost=400.0)]
     assert [row[4] for row in scaling.calculated(dear).rows if row[:2] == ("1,000,000", "1 s")] == ["800"]

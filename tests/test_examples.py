@@ -48,7 +48,7 @@ def test_what_an_example_prints(name: str) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")
 async def test_an_example_without_an_end_ends_quietly_on_ctrl_c() -> None:
-    """It is interrupted once a controller has answered it, so it is within its loop."""
+    """The interrupt comes after the first answer of a controller, so the example is within its loop."""
     controller = SimulatedTracer()
     async with serve_tcp(controller) as url:
         for name in ("poll_and_print", "load_by_voltage"):
@@ -78,7 +78,7 @@ def test_every_example_is_run() -> None:
 async def test_the_load_follows_the_battery(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its thresholds moved around the simulated battery's voltage: off below, on above, and nothing between them."""
+    """With thresholds around the simulated battery voltage: off below, on above, no change between them."""
     from examples import load_by_voltage
 
     tracer = SimulatedTracer()

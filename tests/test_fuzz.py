@@ -1,6 +1,6 @@
 """The fuzz targets without a fuzzer: their seeds, and the same mutations of them each time.
 
-``make fuzz`` hunts further, with atheris; an input that it finds belongs here once what it showed is fixed.
+``make fuzz`` searches further, with atheris. Add each input that it finds here, once the bug is fixed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STALLED = "foreign:4 stall arrive wait:7 resume"
 
 
 def mutated(seeds: list[bytes], rng: random.Random) -> bytes:
-    """A seed, or two spliced, with some bytes changed, doubled, left out or put in."""
+    """A seed, or two spliced, with some bytes changed, duplicated, removed or inserted."""
     data = bytearray(rng.choice(seeds))
     if rng.random() < 0.5:
         other = rng.choice(seeds)
@@ -67,9 +67,9 @@ def test_the_invariant_holds_for_mutations_of_the_seeds(seeds: list[bytes], chec
 @pytest.mark.parametrize(
     ("options", "scene"),
     [
-        # Closed while a good reply stood behind a header that promised more.
+        # Closed while a good reply was pending behind a header that claimed a longer frame.
         ("7b00", "connect post garbage:8=eb90eb90eb9000a0c8 reply arrive close"),
-        # A copy of an earlier reply was taken for the answer to a switching. Its own reply, which came later, confirmed
+        # A copy of an earlier reply was taken for the answer to a load switch. Its own reply came later and confirmed
         # the next switching.
         (
             "0000",
@@ -80,8 +80,8 @@ def test_the_invariant_holds_for_mutations_of_the_seeds(seeds: list[bytes], chec
             "0004",
             f"{READY} switch wait:10 wait:10 lose connect post reply arrive next_deadline",
         ),
-        # The copy of a reply stood behind a header that promised more. It got the time of the bytes that came after it,
-        # when these brought it to light, and when a pause did.
+        # A copy of a reply was behind a header that claimed a longer frame. It got the time of the bytes after it,
+        # whether these bytes or a pause revealed it.
         ("0000", f"{HIDDEN_COPY}=eb90eb90eb9000a030 {STALLED} garbage:15={bytes(16).hex()} arrive"),
         ("0000", f"{HIDDEN_COPY}=eb90eb90eb9000a0c8 {STALLED} garbage:0=00 arrive wait:5"),
         # A command that was never sent was said to be lost with the connection.

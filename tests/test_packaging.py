@@ -44,7 +44,7 @@ def test_the_sdist_holds_what_the_tests_need(built: Path) -> None:
 
 
 def test_every_link_of_the_readme_leads_to_a_file_of_the_sdist(built: Path) -> None:
-    """The address of the repository is not known, so its links are relative: they work in what one downloads."""
+    """The repository has no known address, so its links are relative: they work within the downloaded sdist."""
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
@@ -65,7 +65,7 @@ def test_the_wheel_has_no_extras_for_developers(built: Path) -> None:
 
 
 def test_the_wheel_installs_and_runs_alone(built: Path, tmp_path: Path) -> None:
-    """With its dependencies, taken from here, so that no registry has to be reached."""
+    """With copies of the dependencies installed here, so that no registry is needed."""
     (wheel,) = built.glob("*.whl")
     venv.create(tmp_path / "venv", with_pip=False)
     python = tmp_path / "venv" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
@@ -127,5 +127,5 @@ def copy_distribution(name: str, site: Path) -> None:
             target.write_bytes(Path(str(file.locate())).read_bytes())
 
 
-def test_the_version_is_told_once() -> None:
+def test_the_version_is_written_in_one_place() -> None:
     assert distribution("tracer-async").version == tracer_async.__version__

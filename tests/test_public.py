@@ -1,4 +1,4 @@
-"""The public surface, pinned, and what keeps the rest internal."""
+"""The public names, pinned, and the rules that keep all other names internal."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_every_module_that_is_not_internal_is_one_of_these() -> None:
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_what_a_public_module_has_is_public(name: str) -> None:
+def test_the_names_of_a_public_module_are_public(name: str) -> None:
     package = import_module(name.rpartition(".")[0])
     public = {*tracer_async.__all__, *getattr(package, "__all__", ())}
     assert set(import_module(name).__all__) - public == set(MODULES[name].split())
@@ -117,7 +117,7 @@ def test_the_simulator_is_not_imported_before_it_is_asked_for() -> None:
     assert done.stdout.strip() == "False"
 
 
-# What modules know of each other, by their sources.
+# The imports between modules, read from their source code.
 
 
 def module_name(path: Path) -> str:

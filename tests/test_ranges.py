@@ -1,7 +1,7 @@
-"""Every numeric option and field: which values it takes, and what is said of all others.
+"""Every numeric option and field: which values it accepts, and the error for all others.
 
-The ranges are written down here once more, so that the code's table is not its own judge. The words of the messages
-are those of the page ``docs/ranges.md``.
+The ranges are repeated here, so that the test does not depend on the table in the code. The error messages use the
+words of ``docs/ranges.md``.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ async def with_poll(value: Any) -> None:
 
 async def with_port(value: Any) -> None:
     try:
-        async with serve_tcp(STILL, "192.0.2.1", value):  # an address that no machine has
+        async with serve_tcp(STILL, "192.0.2.1", value):  # an address that no machine uses
             pass
     except OSError:
         pass
@@ -288,7 +288,7 @@ async def use(option: Option, value: object) -> None:
 @EVERY_OPTION
 @settings(max_examples=25, deadline=None)
 @given(value=NO_NUMBERS)
-async def test_what_is_no_number_is_a_type_error(option: Option, value: object) -> None:
+async def test_a_value_that_is_no_number_is_a_type_error(option: Option, value: object) -> None:
     if value is None and option.name in OPTIONAL:
         return
     with pytest.raises(TypeError) as raised:
@@ -303,7 +303,7 @@ async def test_what_is_no_number_is_a_type_error(option: Option, value: object) 
 @EVERY_OPTION
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
-async def test_a_number_is_taken_or_refused_with_name_range_and_value(option: Option, data: st.DataObject) -> None:
+async def test_a_number_is_accepted_or_refused_with_name_range_and_value(option: Option, data: st.DataObject) -> None:
     value = data.draw(NUMBERS | st.sampled_from(option.edges))
     if option.whole and isinstance(value, float):
         with pytest.raises(TypeError) as mistyped:
@@ -344,8 +344,8 @@ async def test_a_bool_is_no_number(option: Option) -> None:
 
 
 @EVERY_OPTION
-async def test_no_range_is_smaller_than_it_says(option: Option) -> None:
-    """Its edges are on both sides of its limits: some are taken, some are not."""
+async def test_no_range_is_smaller_than_its_limits(option: Option) -> None:
+    """The tested values are on both sides of the limits: some are accepted, some are not."""
     taken = {option.takes(edge) for edge in option.edges}
     assert taken == {False, True} or option.name in {"backoff[0]", "backoff[1]", "max_age"}
 
@@ -446,7 +446,7 @@ def test_the_page_is_the_table() -> None:
     assert table == [row(name, limits) for name, limits in RANGES.items()]
 
 
-def test_every_range_is_tested_and_every_way_in_that_the_page_names() -> None:
+def test_every_range_and_every_option_that_the_page_names_is_tested() -> None:
     assert {option.name for option in OPTIONS} == set(RANGES)
     for name, limits in RANGES.items():
         tested = {option.where for option in OPTIONS if option.name == name}

@@ -1,4 +1,4 @@
-"""What README.md names is there. Its Python code runs as well: see `conftest.py` beside it."""
+"""Everything that README.md names exists. Its Python code runs as well: see `conftest.py` next to it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_every_field_and_every_error_is_described() -> None:
         assert f"`{name}`" in README, name
 
 
-def test_every_call_that_is_described_is_there() -> None:
+def test_every_call_that_is_described_exists() -> None:
     calls = set(re.findall(r"`[^`\n]*\btracer\.(\w+)", README)) - {"sock"}
     assert calls >= {"read_realtime", "read", "set_load", "write_settings", "execute", "poll", "frames", "stats"}
     assert calls >= {"state", "state_changes", "open", "aclose"}
@@ -61,7 +61,7 @@ def test_every_way_to_get_a_reading_is_in_one_table() -> None:
         assert call in table, call
 
 
-def test_every_url_that_is_described_is_one() -> None:
+def test_every_url_that_is_described_is_valid() -> None:
     from tracer_async.transport import parse_address
 
     table = README.partition("| URL | what it means |")[2].partition("\n\n")[0]
@@ -72,7 +72,7 @@ def test_every_url_that_is_described_is_one() -> None:
             parse_address(url)
 
 
-def test_names_on_the_right_of_the_table_of_old_names_are_there() -> None:
+def test_new_names_in_the_table_of_old_names_exist() -> None:
     table = README.partition("| tracermppt 0.3 |")[2].partition("\n\n")[0]
     new = "\n".join(row.split("|")[2] for row in table.splitlines() if row.startswith("|"))
     fields, classes = re.findall(r"`data\.(\w+)`", new), re.findall(r"`(\w+Error)`", new)
@@ -100,7 +100,7 @@ def test_a_command_line_of_the_readme_is_accepted(
         found.make_context(name, rest, parent=context).close()
 
 
-def test_every_make_target_that_a_page_names_is_there() -> None:
+def test_every_make_target_that_a_page_names_exists() -> None:
     named = {
         name
         for page in PAGES
@@ -129,7 +129,7 @@ def headings(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-def test_files_that_are_named_are_there() -> None:
+def test_files_that_are_named_exist() -> None:
     for page in PAGES:
         text = (ROOT / page).read_text(encoding="utf-8")
         for name in re.findall(r"`((?:examples|docs|tests|benchmarks|stress|fuzz|tracer_async)/[\w./]*)`", text):

@@ -1,4 +1,4 @@
-"""The soak's judge objects to what is wrong, and to nothing else."""
+"""The soak's judge reports wrong claims, and nothing else."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def claim(what: str, data: str, called: float, returned: float, outcome: str = O
         claim("settings", SETTINGS, 1.0, 2.0, "ResponseTimeoutError"),
     ],
 )
-def test_a_right_claim_is_not_objected_to(right: Claim) -> None:
+def test_a_right_claim_is_not_reported(right: Claim) -> None:
     written = claim("settings", SETTINGS, 15.0, 16.0, "cancelled")
     assert judge_claims([right, written], DEEDS).wrong == []
 
@@ -58,12 +58,12 @@ def test_a_right_claim_is_not_objected_to(right: Claim) -> None:
         claim("settings", "00000200061112", 19.0, 21.0),
     ],
 )
-def test_a_wrong_claim_is_objected_to(wrong: Claim) -> None:
+def test_a_wrong_claim_is_reported(wrong: Claim) -> None:
     written = claim("settings", SETTINGS, 15.0, 16.0, "cancelled")
     assert len(judge_claims([wrong, written], DEEDS).wrong) == 1
 
 
-def test_settings_that_are_executed_more_often_than_written_are_objected_to() -> None:
+def test_settings_that_are_executed_more_often_than_written_are_reported() -> None:
     written = claim("settings", SETTINGS, 19.0, 21.0)
     again = Deed(1, 20.5, "settings", SETTINGS, load=True)
     assert judge_claims([written], DEEDS).wrong == []
@@ -73,16 +73,16 @@ def test_settings_that_are_executed_more_often_than_written_are_objected_to() ->
 
 
 @pytest.mark.parametrize("made", [99.0, 99.5, 100.0])
-def test_a_reading_made_within_what_it_claims_is_right(made: float) -> None:
+def test_a_reading_made_within_its_claimed_age_is_right(made: float) -> None:
     assert judge_reading(1, Stamp(1, made), time=100.0, age=1.0) is None
 
 
 @pytest.mark.parametrize("stamp", [None, Stamp(2, 99.5), Stamp(1, 98.99), Stamp(1, 100.01)])
-def test_a_reading_that_is_not_what_it_claims_is_objected_to(stamp: Stamp | None) -> None:
+def test_a_reading_with_a_wrong_claim_is_reported(stamp: Stamp | None) -> None:
     assert judge_reading(1, stamp, time=100.0, age=1.0) is not None
 
 
-def test_a_stamp_survives_the_wire_and_damage_to_it_shows() -> None:
+def test_a_stamp_survives_the_wire_and_damage_is_detected() -> None:
     stamp = Stamp(59, 1_234_567.8901)
     data = stamped(SimulatedTracer().realtime(), stamp).to_bytes()
     received = stamp_of(RealtimeData.from_bytes(data))

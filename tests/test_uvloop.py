@@ -1,4 +1,4 @@
-"""The same client on uvloop's event loop, whose transports are its own."""
+"""The same client on uvloop's event loop, which has its own transports."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_everything_works_on_uvloop(context: Any) -> None:
     run(main())
 
 
-def test_a_fleet_works_on_uvloop_and_a_refused_link_is_told() -> None:
+def test_a_fleet_works_on_uvloop_and_a_refused_link_is_reported() -> None:
     async def main() -> None:
         async with serve_tcp() as url, Fleet() as fleet:
             for number in range(20):

@@ -229,7 +229,7 @@ async def test_a_removed_member_yields_no_reading_and_is_garbage_collected() -> 
     async with serve_tcp() as url, Fleet() as fleet:
         fleet.add(url, interval=0.01, name="removed")
         fleet.add(url, interval=0.01, name="other")
-        while fleet._readings.qsize() < 10:
+        while len(fleet._readings.items) < 10:
             await asyncio.sleep(0)
         member = weakref.ref(fleet["removed"])
         await fleet.remove("removed")

@@ -1,6 +1,6 @@
-"""TCP bridges and serial ports with a controller behind them, as the tests of links need them: good, dead and slow.
+"""TCP bridges and serial ports with a controller behind them for the tests of links: working, dead and slow.
 
-They know a request and a reply by their bytes and use nothing of the library.
+They recognize a request and a reply by their bytes. They share no code with the library.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LOOPS = [
 ]
 BACKENDS = ["pyserial", "serialx"]
 SECONDS = 20.0
-"""Far longer than anything here takes, and far shorter than what it would take if something waited for a dead one."""
+"""Far longer than any operation here, and far shorter than a wait for a dead peer."""
 
 
 def run(loop: Any, main: Coroutine[Any, Any, T]) -> T:
@@ -86,7 +86,7 @@ class _Answering(asyncio.Protocol):
 
 @contextmanager
 def black_hole(host: str = "127.0.0.1") -> Iterator[int]:
-    """A port where nobody answers a connection: what listens there has as many waiting as it takes."""
+    """A port where connections are never accepted, because the listener's backlog is full."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as listener, socket.socket(family) as waiting:
         listener.bind((host, 0))
@@ -124,7 +124,7 @@ def serial_port() -> Iterator[str]:
 
 
 class Names:
-    """A name server of the test's own, in place of ``socket.getaddrinfo``. Names that it does not know hang."""
+    """Replaces ``socket.getaddrinfo``. A look-up of an unknown name hangs."""
 
     def __init__(self) -> None:
         self.addresses: dict[str, list[tuple[str, int]]] = {}
@@ -151,12 +151,12 @@ class Names:
         ]
 
     def end(self) -> None:
-        """Let go of the calls that hang."""
+        """Release the calls that hang."""
         self._end.set()
 
 
 def open_descriptors() -> list[str]:
-    """What this process has open, as far as the system tells."""
+    """The open descriptors of this process, if the system lists them."""
     if sys.platform != "linux":
         return []
     found = []
@@ -169,7 +169,7 @@ def open_descriptors() -> list[str]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait until *condition* holds; of what is waited for here, nothing tells."""
+    """Poll until *condition* holds. Nothing here can notify the test."""
     async with asyncio.timeout(SECONDS):
         while not condition():
             await asyncio.sleep(0.002)

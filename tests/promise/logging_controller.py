@@ -1,7 +1,7 @@
-"""A controller that the tests judge by. It has frames and a CRC of its own and uses nothing of the library.
+"""A controller whose log is the basis of the verdict. It has its own frames and CRC and shares no library code.
 
-It stands behind an adapter, or behind a bridge for one client, and notes each request with the time of the running
-event loop and with what it did. What becomes of a request can be planned: lost, answered late, answered twice.
+It is behind an adapter, or behind a bridge for one client. It logs each request with the time of the running event
+loop and its own action. A test can plan the fate of a request: lost, answered late, answered twice.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ READ, SWITCH, WRITE = 0xA0, 0xAA, 0xAD
 
 _SYNC = bytes.fromhex("EB90EB90EB90")
 
-# Seconds between two replies, at least: timers that are due at the same moment keep no order.
+# Minimum seconds between two replies: timers that are due at the same time run in any order.
 _SPACING = 0.0001
 
 
@@ -66,7 +66,7 @@ class Request(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What becomes of one request."""
+    """The planned fate of one request."""
 
     delays: tuple[float, ...] = (0.0,)
     """Seconds until the reply comes, one number for each time that it comes."""
@@ -111,7 +111,7 @@ class LoggingController:
         self._transport: _Transport | None = None
 
     def plan(self, command: int, *plans: Plan) -> None:
-        """Set what becomes of the next requests with *command*; those after them are answered at once."""
+        """Plan the fate of the next requests with *command*. Later ones are answered immediately."""
         self.plans[command].extend(plans)
 
     def sent(self, command: int) -> list[Request]:
@@ -134,12 +134,12 @@ class LoggingController:
         return self._transport, protocol
 
     def hang_up(self) -> None:
-        """Close the connection in memory, as a bridge does that is switched off and on."""
+        """Close the connection in memory, as a bridge does after a power cycle."""
         assert self._transport is not None
         self._transport.abort()
 
     def attach(self, send: Callable[[bytes], None]) -> None:
-        """Give what is sent from now on to a client, and before that what was kept."""
+        """Deliver the kept bytes to a client, and then everything that is sent from now on."""
         self._send = send
         kept, self._kept = self._kept, []
         for data in kept:

@@ -1,7 +1,7 @@
-"""A controller that the test scripts, in a thread of its own: it goes on while the application blocks its event loop.
+"""A controller that the test scripts, in its own thread: it continues while the application blocks its event loop.
 
 It shares no code with the library. Every reading carries a number, and the controller notes when it measured it. So a
-reading that a client returns can be judged: whose it is, and whether its time and age tell when it was measured.
+reading that a client returns can be judged: which controller made it, and whether its time and age are correct.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import NamedTuple, Protocol, Self
 SYNC = bytes.fromhex("EB90EB90EB90")
 READ, LOAD, SETTINGS = 0xA0, 0xAA, 0xAD
 
-# Clocks are read one after the other: seconds by which a judge may be wrong.
+# Tolerance of the judge in seconds, because two clocks cannot be read at the same moment.
 TOLERANCE = 0.005
 
 
@@ -70,7 +70,7 @@ def realtime(number: int, identity: int = 0, *, load_on: bool = False) -> bytes:
 
 
 def answer(controller: StampingController, request: Request) -> Replies:
-    """The script of a healthy line."""
+    """The script of a line without faults."""
     return [(0, controller.execute(request))]
 
 
@@ -133,7 +133,7 @@ class StampingController:
                 held.close()
         self._selector.close()
 
-    # What a script and a test want.
+    # For scripts and tests.
 
     def execute(self, request: Request) -> bytes:
         """Follow a request; return its reply."""
@@ -148,12 +148,12 @@ class StampingController:
         return frame(request.command)
 
     def measure(self) -> bytes:
-        """Measure now; return the reply that tells it."""
+        """Measure now; return the reply with the measurement."""
         self.measured.append(time.time())
         return frame(READ, realtime(len(self.measured) - 1, self.identity, load_on=self.load_on))
 
     def push(self, data: bytes, *, after: float = 0.0, wait: bool = True) -> None:
-        """Send *data* unasked; with *wait*, block until it is sent."""
+        """Send unsolicited *data*; with *wait*, block until it is sent."""
         sent = threading.Event()
         with self._lock:
             self._queued += 1

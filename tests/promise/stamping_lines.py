@@ -1,4 +1,4 @@
-"""Each way from a client to a `StampingController`: the transports of the library, and two of a user's own."""
+"""Every connection from a client to a `StampingController`: the library's transports, and two custom ones."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def line_of(kind: str, script: Script = answer, *, identity: int = 0) -> Iterato
 
 
 LINES = ["tcp", "tls", "unix", "pyserial", "serialx", "callback", "task", "timer"]
-"""The last three are transports of a user's own that tell of no descriptor."""
+"""The last three are custom transports that do not expose a descriptor."""
 
 
 def _tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
@@ -73,7 +73,7 @@ def _tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
 
 @contextmanager
 def all_lines(script: Callable[[], Script] = lambda: answer) -> Iterator[dict[str, Line]]:
-    """Serve a controller on a line of each kind, so that one stall of the application befalls them all."""
+    """Serve a controller on a line of each kind, so that one stall of the application affects all of them."""
     with ExitStack() as stack:
         yield {kind: stack.enter_context(line_of(kind, script())) for kind in LINES}
 
@@ -117,11 +117,11 @@ def run(new_loop: NewLoop, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return runner.run(limited())
 
 
-# Transports of a user's own.
+# Custom transports.
 
 
 class _OwnTransport(asyncio.Transport):
-    """Over a socket that it does not tell of; it reads 512 bytes in one turn."""
+    """Uses a socket that it does not expose; reads 512 bytes in one turn of the loop."""
 
     def __init__(self, sock: socket.socket, protocol: Any) -> None:
         super().__init__()

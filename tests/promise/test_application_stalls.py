@@ -1,7 +1,7 @@
-"""An application that blocks its event loop gets no wrong value, no false timeout, and no success that was none.
+"""An application that blocks its event loop gets no wrong value, no false timeout and no false success.
 
-`block` stands for a slow disk or a synchronous call. The controllers run in threads of their own,
-so that they go on meanwhile.
+`block` simulates a slow disk or a synchronous call. The controllers run in their own threads,
+so they continue during the stall.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ from tracer_async import (
 from tracer_async.client import _connection
 from tracer_async.simulator import Faults, SimulatedTracer, open_in_process
 
-# The quickest client that is fair to a controller in a thread on a busy machine.
+# The shortest timeouts that a controller in a thread can meet on a busy machine.
 QUICK = {"timeout": 0.3, "fence": 0.1}
 
 
 class DoubledThenDeaf:
-    """Delivers each reply to a command other than a reading twice; once it is `deaf`, it follows and answers none.
+    """Duplicates each reply, except to readings. When it is `deaf`, it executes and answers no command.
 
-    The readings before the first command do not betray that replies are doubled.
+    So the readings before the first command do not reveal that the line duplicates replies.
     """
 
     def __init__(self, after: float) -> None:
@@ -129,7 +129,7 @@ def test_a_copy_read_after_a_stall_does_not_confirm_settings(new_loop: NewLoop) 
                 writing = asyncio.create_task(
                     of_each(clients, lambda client: error_of(client.write_settings(settings(200))))
                 )
-                # The reading that stands between two writes is answered, then the copy comes during a stall.
+                # The reading between two writes is answered, then the copy arrives during a stall.
                 while any(line.controller.count(READ) < 2 for line in lines.values()):
                     await asyncio.sleep(0.005)
                 await asyncio.sleep(0.03)
@@ -144,7 +144,7 @@ def test_a_copy_read_after_a_stall_does_not_confirm_settings(new_loop: NewLoop) 
 
 @on_each_loop
 @pytest.mark.parametrize("seed", [1])
-def test_what_is_reported_was_done_whenever_the_application_stalls(new_loop: NewLoop, seed: int) -> None:
+def test_a_reported_success_is_real_whenever_the_application_stalls(new_loop: NewLoop, seed: int) -> None:
     dice = random.Random(seed)
 
     def script(controller: StampingController, request: Request) -> Replies:
@@ -210,7 +210,7 @@ def test_a_reply_that_came_during_a_stall_is_an_answer_whose_age_covers_the_stal
                 for kind, reading in readings.items():
                     assert checked(lines[kind].controller, reading) == 0, kind
                     assert clients[kind].stats.timeouts == 0, kind
-                    if kind != "timer":  # it has no thread of its own that goes on during the stall
+                    if kind != "timer":  # it has no thread that continues during the stall
                         assert reading.age >= 0.4, kind
 
         run(new_loop, main)
@@ -240,7 +240,7 @@ def fast_time() -> float:
 
 
 @pytest.mark.parametrize("stalled", ["before the second request", "after the second request"])
-def test_a_late_reply_that_came_during_a_stall_of_11_seconds_is_not_passed_off_as_new(stalled: str) -> None:
+def test_a_late_reply_that_came_during_a_stall_of_11_seconds_is_not_reported_as_new(stalled: str) -> None:
     """The reply to an abandoned request comes 5 s after it, when the application has just begun to block for 11 s."""
     measured: list[float] = []
 
@@ -276,7 +276,7 @@ def test_a_late_reply_that_came_during_a_stall_of_11_seconds_is_not_passed_off_a
 
 
 @on_each_loop
-def test_all_who_wait_for_a_reading_get_the_time_of_its_arrival(new_loop: NewLoop) -> None:
+def test_all_callers_who_wait_for_a_reading_get_the_time_of_its_arrival(new_loop: NewLoop) -> None:
     with line_of("tcp") as line:
         controller = line.controller
 
@@ -323,7 +323,7 @@ def test_a_reading_of_a_fleet_has_the_time_of_its_arrival(new_loop: NewLoop) -> 
 def test_no_request_is_sent_before_all_input_that_had_arrived_was_read(
     new_loop: NewLoop, noise: bool, descriptors: str, request: pytest.FixtureRequest
 ) -> None:
-    """A reading of before the request, read after it was sent, would pass for its answer."""
+    """A reading from before the request, read after it was sent, would look like its answer."""
     if descriptors == "high":
         request.getfixturevalue("descriptors_above_1023")
     with all_lines() as lines:
@@ -368,25 +368,25 @@ async def test_in_process_a_copy_read_after_a_stall_confirms_nothing() -> None:
     assert reported
 
 
-# What keeps coming stops no request.
+# Continuous input does not stop requests.
 
 
 class EndlessTransport(asyncio.Transport):
     """A transport whose input is never empty.
 
-    Where it is `told`, the transport tells of a socket in which bytes wait that nobody reads. Else it brings as
-    many bytes as a header has in each turn of the loop.
+    If it is `exposed`, the transport names a socket with bytes that nobody reads. Otherwise it delivers as many
+    bytes as a header has in each turn of the loop.
     """
 
-    def __init__(self, protocol: Any, controller: StampingController, *, told: bool) -> None:
+    def __init__(self, protocol: Any, controller: StampingController, *, exposed: bool) -> None:
         super().__init__()
         self._loop = asyncio.get_running_loop()
         self._end, self._other = socket.socketpair()
         self._other.send(bytes(100))
         self._protocol = protocol
         self._controller = controller
-        self._told = told
-        if not told:
+        self._exposed = exposed
+        if not exposed:
             self._loop.call_soon(self._bring)
 
     def _bring(self) -> None:
@@ -395,7 +395,7 @@ class EndlessTransport(asyncio.Transport):
             self._protocol.data_received(bytes(9))
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self._end if name == "socket" and self._told else default
+        return self._end if name == "socket" and self._exposed else default
 
     def write(self, data: Any) -> None:
         self._loop.call_soon(self._protocol.data_received, self._controller.measure())
@@ -411,11 +411,11 @@ class EndlessTransport(asyncio.Transport):
 
 
 @on_each_loop
-@pytest.mark.parametrize("told", [True, False])
-def test_requests_are_sent_although_the_input_is_never_empty(new_loop: NewLoop, told: bool) -> None:
+@pytest.mark.parametrize("exposed", [True, False])
+def test_requests_are_sent_although_the_input_is_never_empty(new_loop: NewLoop, exposed: bool) -> None:
     async def connect(protocol: Callable[[], Any]) -> tuple[Any, Any]:
         made = protocol()
-        transport = EndlessTransport(made, controller, told=told)
+        transport = EndlessTransport(made, controller, exposed=exposed)
         made.connection_made(transport)
         return transport, made
 
@@ -459,7 +459,7 @@ def test_a_peer_that_never_stops_sending_does_not_stop_requests(new_loop: NewLoo
 
 @on_each_loop
 @pytest.mark.parametrize("first", ["bytes come", "a request is sent"])
-def test_the_link_is_opened_anew_after_the_machine_was_suspended(
+def test_the_link_is_reopened_after_the_machine_was_suspended(
     new_loop: NewLoop, first: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     suspended = 0.0
@@ -470,7 +470,7 @@ def test_the_link_is_opened_anew_after_the_machine_was_suspended(
             nonlocal suspended
             async with clients_of(lines) as clients:
                 await of_each(clients, TracerClient.read)
-                suspended += 0.1  # two clocks that are read one after the other differ by as much on a busy machine
+                suspended += 0.1  # tolerance: a busy machine may pause between the reads of the two clocks
                 await asyncio.sleep(0.01)
                 await of_each(clients, TracerClient.read)
                 assert [client.stats.links for client in clients.values()] == [1] * len(clients)

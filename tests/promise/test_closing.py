@@ -1,4 +1,4 @@
-"""Closing and cancelling at any moment: at once, with nothing in the log and no descriptor that stays open."""
+"""Closing and cancelling at any moment is immediate, logs nothing and leaves no descriptor open."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ loops = pytest.mark.parametrize("loop", LOOPS)
 backends = pytest.mark.parametrize("backend", BACKENDS)
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
 
-# What waits for an attempt to connect, or for an answer, waits far longer than `SECONDS`.
+# Attempts to connect and requests time out only long after `SECONDS`.
 PATIENT: dict[str, Any] = {"connect_timeout": 60.0, "timeout": 60.0}
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Asyncio reports exceptions in callbacks, and tasks that were forgotten, in the log only."""
+    """Asyncio reports exceptions in callbacks and abandoned tasks only in the log."""
     yield
     gc.collect()
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def ended(task: asyncio.Task[Any]) -> None:
-    """Assert that what was cancelled or closed ends, and in no other way than that."""
+    """Assert that a cancelled or closed operation ends with the matching error."""
     await asyncio.wait([task], timeout=SECONDS)
     assert task.done()
     if not task.cancelled():
@@ -70,7 +70,7 @@ def test_a_serial_port_is_closed_by_two_tasks_at_once(loop: Any, backend: str, b
             async with asyncio.timeout(SECONDS):
                 await asyncio.gather(tracer.aclose(), tracer.aclose())
             if reading is not None:
-                await ended(reading)  # answered just before, or not any more
+                await ended(reading)  # answered just before, or not at all
             await tracer.aclose()
         await until(lambda: open_descriptors() == before)
 
@@ -83,7 +83,7 @@ def test_a_serial_port_is_closed_by_two_tasks_at_once(loop: Any, backend: str, b
 @backends
 @pytest.mark.parametrize("how", ["cancel", "aclose"])
 def test_the_opening_of_a_serial_port_ends_at_each_turn_of_the_loop(loop: Any, backend: str, how: str) -> None:
-    """At the first turns one by one, then further and further apart, until one opens before."""
+    """Tries each of the first turns, then larger and larger steps, until the port opens first."""
 
     async def main(path: str) -> None:
         before = open_descriptors()
@@ -149,7 +149,7 @@ def test_opening_a_second_time_raises_and_the_first_one_ends_when_it_is_closed(l
 
 @loops
 @pytest.mark.parametrize("start_offline", [False, True])
-def test_closing_before_the_opening_has_run_is_not_forgotten(loop: Any, start_offline: bool) -> None:
+def test_closing_before_the_opening_has_run_takes_effect(loop: Any, start_offline: bool) -> None:
     async def main() -> None:
         async with Bridge() as bridge:
             tracer = TracerClient(bridge.url, start_offline=start_offline)
@@ -191,7 +191,7 @@ async def end_at_turn(url: str, turns: int, how: str) -> None:
 def test_a_connection_that_is_being_accepted_is_closed_at_once(loop: Any, turns: int, how: str) -> None:
     async def main() -> None:
         async with Bridge() as bridge:
-            await end_at_turn(bridge.url, turns, how)  # what is made once is made now
+            await end_at_turn(bridge.url, turns, how)  # create now what is created only once
             before = open_descriptors()
             for _ in range(5):
                 await end_at_turn(bridge.url, turns, how)

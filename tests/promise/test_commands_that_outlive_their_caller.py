@@ -1,6 +1,6 @@
-"""A command that nobody waits for any more does not reach the controller later.
+"""An abandoned command does not reach the controller later.
 
-The bridges here use sockets of the system: what counts is what the kernel still delivers.
+The bridges here use real sockets, because the test is about bytes that the kernel still delivers.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ OUTPUT_FLUSHES = (termios.TCOFLUSH, termios.TCIOFLUSH)
 
 
 class LongReading(Command[bytes]):
-    """A reading whose request fills a receive buffer soon."""
+    """A reading with a long request, which soon fills a receive buffer."""
 
     code: ClassVar[int] = READ
 
@@ -62,12 +62,12 @@ class LongReading(Command[bytes]):
         return data
 
 
-# So many long readings are more than a peer's kernel takes in, and fewer than the client's kernel can hold.
+# This many long readings exceed the peer's receive buffer, but fit into the client's send buffer.
 FILLING = 15
 
 
 class Bridge:
-    """A listener that reads only when the test says so, and has little room for what it has not read."""
+    """A listener with a small receive buffer that reads only on request of the test."""
 
     def __init__(self) -> None:
         self._listener = self._listen(0)
@@ -114,7 +114,7 @@ class Bridge:
         await asyncio.get_running_loop().sock_sendall(self.sock, encode(0, READ, bytes(24)))
 
     async def end(self) -> str:
-        """Read to the end of the connection; tell how it ended."""
+        """Read to the end of the connection; return how it ended."""
         try:
             while chunk := await asyncio.get_running_loop().sock_recv(self.sock, 65536):
                 self.received += chunk
@@ -158,7 +158,7 @@ async def begin(bridge: Bridge, tracer: TracerClient) -> None:
 
 
 async def fill(tracer: TracerClient) -> None:
-    """Send more than a bridge takes in that does not read."""
+    """Send more than the receive buffer of a bridge that does not read."""
     for _ in range(FILLING):
         with suppress(ResponseTimeoutError):
             await tracer.execute(LongReading())
@@ -226,10 +226,10 @@ async def test_without_undelivered_bytes_it_is_an_orderly_close_and_a_fresh_port
 
 @pytest.mark.parametrize(("call", "code"), CALLS)
 @pytest.mark.parametrize("outcome", ["cancelled", "failed"])
-async def test_a_link_whose_kernel_still_holds_a_command_is_given_up_when_nobody_waits_for_the_command(
+async def test_a_link_whose_kernel_still_holds_a_command_is_reset_when_the_command_is_abandoned(
     bridge: Bridge, call: Any, code: int, outcome: str
 ) -> None:
-    """Nothing else ends the link: 1,000 timeouts would have to come."""
+    """No other rule closes the link: that would need 1,000 timeouts."""
     async with client(bridge.url, dead_after=1000) as tracer:
         await bridge.accept()
         await begin(bridge, tracer)
@@ -317,7 +317,7 @@ def open_pty() -> Iterator[tuple[int, str]]:
 
 
 def test_after_an_outage_nothing_switches_the_load_that_set_load_has_switched() -> None:
-    """The network loses everything for 1.6 s, and a command is sent meanwhile that the client then gives up."""
+    """The network loses everything for 1.6 s. The client sends a command in that time and abandons it."""
     with ThreadPoolExecutor(1) as thread:  # the network namespaces are those of a thread
         thread.submit(lambda: asyncio.run(switch_during_an_outage())).result()
 
@@ -345,7 +345,7 @@ async def switch_during_an_outage() -> None:
             await asyncio.sleep(2)
             assert not any(request.load_on for request in controller.requests)
             assert len(controller.requests) == switched
-            # The bridge was told that the old connection is gone, although the reset was lost in the outage.
+            # The bridge knows that the old connection is closed, although the reset was lost in the outage.
             assert ends == ["reset"]
         serving.cancel()
         await asyncio.wait([serving])

@@ -22,7 +22,7 @@ from tracer_async import Fleet, LinkError, TracerClient, TracerError
 loops = pytest.mark.parametrize("loop", LOOPS)
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
 
-# Attempts that hang are given up far later than anything that is tested.
+# The connect timeout is far longer than any wait in these tests.
 PATIENT: dict[str, Any] = {"connect_timeout": 60.0}
 
 
@@ -35,7 +35,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
 
 
 async def read(url: str) -> float:
-    """Return what the controller there measures, without waiting for one that is dead."""
+    """Return the battery voltage of that controller; fail if the client waits for a dead one."""
     async with asyncio.timeout(SECONDS), TracerClient(url, **PATIENT) as tracer:
         return (await tracer.read_realtime()).battery_voltage
 
@@ -75,7 +75,7 @@ def test_a_host_is_reached_although_its_first_address_refuses(loop: Any, names: 
 
 @asynccontextmanager
 async def clients_of(urls: list[str], server: Names | Drivers) -> AsyncIterator[None]:
-    """Clients that hang while they connect; by now as many as a default thread pool may have threads."""
+    """Clients that hang while they connect: as many as the default thread pool has threads at most."""
     clients = [TracerClient(url, start_offline=True, **PATIENT) for url in urls]
     for client in clients:
         await client.open()
@@ -124,7 +124,7 @@ def test_a_name_is_resolved_while_others_hang(loop: Any, names: Names) -> None:
 
 
 class Drivers:
-    """Serial drivers whose ports never open, put in the place of ``os.open``."""
+    """Replaces ``os.open``: serial ports that never open."""
 
     def __init__(self) -> None:
         self.hanging = 0
@@ -139,7 +139,7 @@ class Drivers:
         return self._open(path, *args, **options)
 
     def end(self) -> None:
-        """Let go of the calls that hang."""
+        """Release the calls that hang."""
         self._end.set()
 
 
@@ -174,7 +174,7 @@ def test_names_and_ports_do_not_wait_for_ports_that_hang(
     "url", ["tcp://bridge-{}.test:8088", *(f"serial:///dev/hanging-{{}}?backend={backend}" for backend in BACKENDS)]
 )
 def test_what_hangs_does_not_delay_the_end_of_the_program(url: str) -> None:
-    """In a process of its own, because in the old one the threads that hang would stay."""
+    """In a separate process, because threads that hang would remain in this one."""
     program = f"""
 import asyncio, os, socket, threading
 from tracer_async import TracerClient
@@ -229,7 +229,7 @@ async def never(protocol: Callable[[], Any]) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize("minutes", [0, 2])
 def test_a_thousand_dead_controllers_delay_a_healthy_one_by_less_than_two_seconds(minutes: float) -> None:
-    """It is added at the same moment as they are, or while they are tried again and again."""
+    """It is added together with them, or while the client retries them."""
 
     async def main() -> float:
         async with Fleet() as fleet:
@@ -274,7 +274,7 @@ RAISED = [
 def test_a_connection_is_kept_whatever_its_factory_raises(
     raised: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """First, and again after the connection was lost."""
+    """Raises on the first attempt, and again after the connection was lost."""
 
     async def main() -> None:
         controller = LoggingController()
@@ -314,7 +314,7 @@ def test_a_factory_that_raises_is_an_error_of_the_first_attempt(raised: BaseExce
 
 
 @pytest.mark.parametrize("returned", [None, (), 5])
-def test_a_connection_is_kept_although_its_factory_returns_nothing_of_use(returned: Any) -> None:
+def test_a_connection_is_kept_although_its_factory_returns_no_transport(returned: Any) -> None:
     async def main() -> None:
         controller = LoggingController()
         answers = [returned] * 3

@@ -1,4 +1,4 @@
-"""Adapters that return what is sent, and TX wired to RX: an echo never counts as an answer."""
+"""Adapters that echo what is sent, and TX wired to RX: an echo never counts as an answer."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def test_the_error_of_a_switch_names_the_echo_as_the_cause(call: Call) -> 
 
 
 @virtual_time
-async def test_a_controller_that_dies_behind_an_echoing_adapter_is_no_controller() -> None:
+async def test_echoes_are_not_taken_for_a_controller_that_stopped_answering() -> None:
     controller = LoggingController(echo_delays=(0.001,))
     async with TracerClient(controller.connect) as tracer:
         await tracer.set_load(True)
@@ -178,7 +178,7 @@ async def test_a_second_echo_that_may_be_the_reply_switches_nothing() -> None:
 
 
 @virtual_time
-async def test_a_link_whose_first_reading_came_without_an_echo_pays_nothing() -> None:
+async def test_a_link_whose_first_reading_came_without_an_echo_needs_no_extra_requests() -> None:
     controller = LoggingController(copies_id=True)
     async with TracerClient(controller.connect) as tracer:
         await tracer.read()
@@ -191,7 +191,7 @@ async def test_a_link_whose_first_reading_came_without_an_echo_pays_nothing() ->
 
 
 @virtual_time
-async def test_each_link_shows_anew_whether_it_echoes() -> None:
+async def test_each_new_link_is_tested_for_echoes_again() -> None:
     controller = LoggingController(copies_id=True)
     async with TracerClient(controller.connect, backoff=(0.1, 0.1)) as tracer:
         await tracer.set_load(True)
@@ -209,7 +209,7 @@ async def test_each_link_shows_anew_whether_it_echoes() -> None:
 @pytest.mark.parametrize("on", [True, False])
 @virtual_time
 async def test_a_line_that_begins_to_echo_confirms_nothing_if_its_controller_answers_with_another_id(on: bool) -> None:
-    """The first reading came without an echo. Then the controller hears nothing any more."""
+    """The first reading came without an echo. After that the controller receives nothing."""
     controller = LoggingController()
     async with TracerClient(controller.connect) as tracer:
         await tracer.set_load(not on)

@@ -1,6 +1,6 @@
-"""Links that come and go, and peers that flood: what is logged, and how often they are connected to.
+"""Flapping links and flooding peers: what is logged, and how often the client reconnects.
 
-The bridges are connections in memory, and the clock is virtual. They know a request and a reply by their bytes.
+The bridges are connections in memory, and the clock is virtual. Bridges recognize requests and replies by their bytes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Log(logging.Handler):
         self.lines.append((now(), record.getMessage()))
 
     def lost(self) -> list[tuple[float, str]]:
-        """The lines that tell of a loss."""
+        """The lines that report a loss."""
         return [(at, text) for at, text in self.lines if "connection lost" in text]
 
 
@@ -138,11 +138,11 @@ async def test_a_link_that_is_lost_again_and_again_is_logged_once_and_then_summe
     gaps = [after - before for (before, _), (after, _) in pairwise(lost)]
     assert gaps[0] >= MINUTE
     assert all(after > 1.9 * before for before, after in pairwise(gaps))
-    # No loss is left out of the sums.
+    # The sums include every loss.
     for (before, _), (after, text) in pairwise(lost):
         (count,) = re.findall(r"lost (\d+) times in", text)
         assert int(count) == sum(before < at <= after for at in bridge.hung_up_at)
-    # Each line that tells of a loss is followed by one that it is over.
+    # Each line about a loss is followed by a line about the end of the outage.
     assert [text for _, text in log.lines if "reconnected" in text] == ["bring: reconnected"] * len(lost)
 
 
@@ -175,7 +175,7 @@ async def test_a_link_that_is_lost_now_and_then_is_logged_each_time(log: Log) ->
 
 @virtual_time
 async def test_an_outage_after_flapping_is_logged_within_the_interval(log: Log) -> None:
-    """The last line must not say that it is connected, for as long as it is not."""
+    """During an outage the last line must not say that the link is connected."""
     bridge = Bridge(answer_and_hang_up)
     async with TracerClient(bridge.bring) as tracer:
         await poll(tracer, 10.0)
@@ -265,8 +265,8 @@ async def test_a_noisy_link_is_kept_up_to_the_limit(rate: float, kept: bool) -> 
 
 
 @virtual_time
-async def test_bytes_that_piled_up_while_the_application_stood_still_are_no_flood() -> None:
-    """They came at any moment of the stall."""
+async def test_bytes_that_accumulated_while_the_application_was_blocked_are_no_flood() -> None:
+    """They may have arrived at any moment of the stall."""
     connections: list[Connection] = []
 
     def serve(connection: Connection) -> None:
@@ -285,7 +285,7 @@ async def test_bytes_that_piled_up_while_the_application_stood_still_are_no_floo
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_peer_that_floods_as_fast_as_it_can_does_not_slow_the_others(loop: Any, log: Log) -> None:
-    """Over TCP. The one that floods is given up; the other one gets each of its requests answered at its tick."""
+    """Over TCP. The client closes the flooding link. The other link gets each request answered at its tick."""
 
     async def main() -> None:
         server = await asyncio.start_server(pour, "127.0.0.1", 0)

@@ -1,4 +1,4 @@
-"""Pauses within a frame lose nothing, and hide nothing for long."""
+"""A pause within a frame loses no frame, and delays other frames only briefly."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.promise.stamping_lines import NewLoop, all_lines, clients_of, line_of
 from tracer_async import LinkClosedError, RealtimeData, ResponseTimeoutError, TracerClient
 from tracer_async.protocol import Answered, Failed, ReadRealtime, Session, SessionOptions
 
-# The beginning of a reply of 200 bytes that nobody sends: 212 bytes are needed to see that it is none.
+# The header of a reply of 200 bytes that never arrives: it takes 212 bytes to see that it is no frame.
 FALSE_HEADER = SYNC + bytes.fromhex("00A0C8")
 
 REPLY = frame(READ, realtime(1234))
@@ -150,7 +150,7 @@ def test_a_deadline_is_extended_only_while_a_reply_to_the_request_is_incomplete(
 
 
 def test_a_deadline_is_extended_once() -> None:
-    """Bytes that come again and again, and never make a reply, delay the timeout by a second at most."""
+    """Repeated bytes that never form a reply delay the timeout by 1 s at most."""
     drip = [(0.5 * number, b"\0") for number in range(1, 20)]
     outcome = read([(0.1, FALSE_HEADER), *drip], timeout=0.2)
     assert outcome.answer is None
@@ -168,7 +168,7 @@ def test_a_reply_behind_a_false_header_is_found_after_50_ms_of_quiet(cut: int) -
 
 
 def test_a_reply_that_contains_sync_bytes_is_not_taken_apart_by_a_pause() -> None:
-    """After 50 ms it is looked for a frame behind them. There is none, so nothing is discarded."""
+    """After 50 ms the decoder searches for a frame behind them. There is none, so nothing is discarded."""
     data = realtime(1234)[:2] + SYNC + realtime(1234)[8:]
     reply = frame(READ, data)
     for cut in range(16, len(reply)):

@@ -1,4 +1,4 @@
-"""`read_realtime(max_age=)` returns a reading, and none from before a command or a suspension; `Reading.age` holds."""
+"""`read_realtime(max_age=)` returns no reading from before a command or a suspend; `Reading.age` is an upper bound."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SETTINGS = ControlSettings(
 
 
 class BatteryVoltage(Command[float]):
-    """A command of the application's own, with the code of a reading."""
+    """A custom command with the code of a reading."""
 
     code: ClassVar[int] = READ
 
@@ -58,7 +58,7 @@ async def test_after_a_switch_that_was_read_back_max_age_returns_a_reading() -> 
 
 
 @virtual_time
-async def test_the_answer_to_a_users_own_command_with_the_code_of_a_reading_is_no_reading() -> None:
+async def test_the_answer_to_a_custom_command_with_the_code_of_a_reading_is_no_reading() -> None:
     async with TracerClient(LoggingController().connect) as tracer:
         for _ in range(2):
             assert await tracer.execute(BatteryVoltage()) == 12.3
@@ -115,7 +115,7 @@ async def test_max_age_returns_no_reading_from_before_a_suspension_of_the_machin
             suspended = 8 * 3600.0
             controller.load_on = True
             assert (await tracer.read_realtime(max_age=60.0)).load_on
-            # That one is from after the suspension.
+            # This reading is from after the suspend.
             await tracer.read_realtime(max_age=60.0)
             assert len(controller.sent(READ)) == 2
 

@@ -1,4 +1,4 @@
-"""A name look-up that never ends: another one is begun after 30 s, at most four hang, and a child is free of it."""
+"""A name look-up that never ends: a new one starts after 30 s, at most four hang, a forked child is not affected."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tracer_async.transport import _threads
 
 URL = "tcp://bridge.test:8088"
 
-# Attempts that come again and again.
+# Frequent attempts to connect.
 EAGER: dict[str, Any] = {"start_offline": True, "connect_timeout": 0.02, "backoff": (0.01, 0.01)}
 
 
@@ -29,7 +29,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
 
 
 class Clock:
-    """The clock by which look-ups are given up."""
+    """The clock for the timeout of look-ups."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -46,7 +46,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 async def fail(tracer: TracerClient, times: int) -> None:
-    """Wait until so many readings have failed for want of a connection; each takes the time of an attempt."""
+    """Wait until so many readings have failed without a connection; each takes as long as an attempt."""
     for _ in range(times):
         with pytest.raises(LinkError):
             await tracer.read()
@@ -125,7 +125,7 @@ runner.close()
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
 def test_a_forked_child_does_not_wait_for_a_look_up_of_its_parent() -> None:
-    """The parent's threads do not exist in the child. In a process of its own, because it keeps a thread that hangs."""
+    """The parent's threads do not exist in the child. Runs in a separate process, because one thread hangs forever."""
     program = f"URL = {URL!r}\n{CHILD}"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=SECONDS, check=False)
     assert (done.stdout, done.stderr, done.returncode) == ("0\n", "", 0)

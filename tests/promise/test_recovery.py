@@ -1,4 +1,4 @@
-"""A link of no use is replaced, and a good one is kept, whatever the application's calls, filters and commands do."""
+"""A dead link is replaced and a working one is kept, whatever the application's calls, filters and commands do."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tracer_async import Command, LoadUnknownError, MalformedReplyError, TlsErro
 @pytest.mark.parametrize("limit", [0.05, 0.4, 0.9])
 @virtual_time
 async def test_a_silent_link_is_replaced_although_the_application_cancels_its_calls(limit: float) -> None:
-    """No request lives as long as the client's own timeout of 1 s."""
+    """Each request is cancelled before the client's own timeout of 1 s."""
     silent, healthy = LoggingController(), LoggingController()
     controllers = [silent, healthy]
 
@@ -53,7 +53,7 @@ async def test_a_silent_link_is_replaced_although_the_application_cancels_its_ca
 async def test_calls_that_are_cancelled_early_are_no_reason_to_replace_a_link(
     plan: Plan, cancelled: int, fence: float
 ) -> None:
-    """All of them together wait less than the timeouts that would prove that the link is dead."""
+    """Together they wait for less time than the timeouts that count as proof of a dead link."""
     controller = LoggingController()
     controller.plan(READ, *[plan] * cancelled)
     async with TracerClient(controller.connect, fence=fence) as tracer:
@@ -84,7 +84,7 @@ async def test_cancelled_readings_do_not_keep_a_command_from_being_sent() -> Non
 
 
 class BrokenFilter(logging.Filter):
-    """A filter of the application's that raises."""
+    """A logging filter of the application that raises."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         raise ValueError(record.msg)
@@ -130,7 +130,7 @@ async def test_the_systems_certificates_are_read_again_for_each_attempt(
 
 
 class Raising(Command[float]):
-    """A command of the application's own that raises what its caller must not mistake for a cancellation or an exit."""
+    """A custom command that raises what its caller must not mistake for a cancellation or an exit."""
 
     code: ClassVar[int] = READ
 
@@ -162,14 +162,14 @@ _SO_ATTACH_FILTER = 26
 
 
 def deafen(sock: Any) -> None:
-    """Let the kernel drop every segment for *sock*, as a firewall does that lost this one connection."""
+    """Make the kernel drop every segment for *sock*, like a firewall that lost the state of this connection."""
     drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
     program = struct.pack("HxxxxxxP", 1, ctypes.addressof(drop_all))
     sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
 class ManyConnections(asyncio.Protocol):
-    """A bridge's side of a connection to a controller that others may use, too."""
+    """The bridge's end of a connection to a controller that other clients may share."""
 
     def __init__(self, controller: LoggingController, transports: list[asyncio.Transport]) -> None:
         self._controller = controller
@@ -186,8 +186,8 @@ class ManyConnections(asyncio.Protocol):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the test needs Linux's socket filters")
 @virtual_time
-async def test_a_path_that_swallows_all_from_one_port_is_left_after_a_minute() -> None:
-    """After a reset that a network may have lost, attempts come from the same port; but not only from it for ever."""
+async def test_a_path_that_drops_everything_from_one_port_is_replaced_after_a_minute() -> None:
+    """After a reset that the network may have lost, attempts use the same local port, but not forever."""
     loop = asyncio.get_running_loop()
     controller = LoggingController()
     transports: list[asyncio.Transport] = []

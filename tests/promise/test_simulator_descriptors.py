@@ -1,4 +1,4 @@
-"""A simulator that runs out of descriptors says so once, and serves again as soon as there are some."""
+"""A simulator that runs out of descriptors reports this once, and accepts clients again when some are free."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tracer_async.simulator import serve_tcp, serve_unix, servers
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of descriptors")
 
 LIMIT = 30
-# In a process of its own: the tests have more open than that.
+# In a separate process, because the test process has more descriptors open than this limit.
 PROGRAM = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit}))
@@ -60,17 +60,17 @@ def is_answered(client: socket.socket) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
-def test_it_says_so_once_and_serves_again(kind: str, tmp_path: Any) -> None:
+def test_the_shortage_is_reported_once_and_clients_are_accepted_again(kind: str, tmp_path: Any) -> None:
     arguments = ("--tcp", "127.0.0.1:0") if kind == "tcp" else ("--unix", str(tmp_path / "tracer"))
     with simulator(*arguments) as (process, url):
         clients = [connect(url) for _ in range(LIMIT + 10)]
         assert is_answered(clients[0])
         assert process.stderr is not None
         assert "cannot accept a client (Too many open files)" in process.stderr.readline()
-        assert is_answered(clients[0])  # who is there already is served on
+        assert is_answered(clients[0])  # a connected client is still served
         for client in clients[:-1]:
             client.close()
-        assert is_answered(clients[-1])  # it had come while there was no descriptor
+        assert is_answered(clients[-1])  # it connected while no descriptor was free
         with connect(url) as late:
             assert is_answered(late)
         clients[-1].close()
@@ -84,10 +84,10 @@ def test_it_says_so_once_and_serves_again(kind: str, tmp_path: Any) -> None:
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED])
 @pytest.mark.parametrize("serve", ["tcp", "unix"])
-async def test_a_server_in_a_program_goes_on_too(
+async def test_a_server_in_a_program_continues_too(
     serve: str, code: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Any
 ) -> None:
-    """The kernel's refusal is put in its place: other tests need their descriptors."""
+    """The test simulates the kernel's refusal, because other tests need their descriptors."""
     refusals = 2
     accept = socket.socket.accept
 

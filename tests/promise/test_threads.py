@@ -1,4 +1,4 @@
-"""Event loops in several threads share nothing, and a client is used in its own one only."""
+"""Event loops in several threads share nothing, and a client works only in its own event loop."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CLIENTS = 3
 
 @pytest.fixture
 def hasty_threads() -> Iterator[None]:
-    """Threads take turns as often as they can, so that they meet in the middle of everything."""
+    """Switch threads as often as possible, so that races show."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -43,7 +43,7 @@ def hasty_threads() -> Iterator[None]:
 def test_four_event_loops_in_four_threads_read_no_values_of_each_others_controllers(
     new_loop: NewLoop, hasty_threads: None
 ) -> None:
-    """Each reply comes with others of its controller's behind it, so that there is much to read at a time."""
+    """Each reply is followed by more replies of the same controller, so that each read returns many bytes."""
 
     def script(controller: StampingController, request: Request) -> Replies:
         return [(0, controller.execute(request))]
@@ -118,7 +118,7 @@ CALLS: dict[str, Callable[[TracerClient], Any]] = {
 
 
 def all_calls() -> dict[str, Callable[[TracerClient], Any]]:
-    """Each public method, called in another thread: in an event loop, and what is no coroutine also without one."""
+    """Each public method, called in another thread with an event loop; plain functions also without one."""
 
     def looped(call: Callable[[TracerClient], Any]) -> Callable[[TracerClient], Any]:
         async def main(tracer: TracerClient) -> Any:
@@ -159,13 +159,13 @@ def test_a_client_raises_in_another_thread_and_sends_nothing(new_loop: NewLoop) 
 
 
 def test_a_client_raises_at_once_while_its_own_loop_is_blocked() -> None:
-    """Waiting for the other loop would take as long as that is blocked."""
+    """A wait for the other loop would last until that loop is no longer blocked."""
     with line_of("tcp") as line, ThreadPoolExecutor(1) as thread:
 
         async def main() -> None:
             async with line.client() as tracer:
                 for call in all_calls().values():
-                    # The result is waited for without giving the loop a turn.
+                    # Wait for the result without a turn of the loop.
                     assert isinstance(thread.submit(error_of, call, tracer).result(5), RuntimeError)
 
         asyncio.run(main())
@@ -213,10 +213,10 @@ FLEET_CALLS: dict[str, Callable[[Fleet, str], Awaitable[Any]]] = {
 
 
 @pytest.mark.parametrize("call", FLEET_CALLS.values(), ids=FLEET_CALLS)
-def test_a_fleet_raises_in_another_thread_and_goes_on_in_its_own(
+def test_a_fleet_raises_in_another_thread_and_continues_in_its_own(
     call: Callable[[Fleet, str], Awaitable[Any]],
 ) -> None:
-    """A controller that the other loop added would share the timers of the first, and die with the other loop."""
+    """A controller added by the other loop would use the first loop's timers, and stop with the other loop."""
     with line_of("tcp") as line, line_of("tcp") as other_line:
 
         def use_elsewhere(fleet: Fleet) -> None:
@@ -243,7 +243,7 @@ def test_a_fleet_raises_in_another_thread_and_goes_on_in_its_own(
 
 
 def test_other_threads_reach_a_client_through_its_own_loop() -> None:
-    """What the error's text advises works."""
+    """The advice in the error message works."""
     with line_of("tcp") as line:
 
         async def main() -> None:

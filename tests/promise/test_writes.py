@@ -1,4 +1,4 @@
-"""A write succeeds only if the controller did it, whatever comes late, twice, or for another client."""
+"""A write succeeds only if the controller did it, even if replies are late, duplicated, or for another client."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ DELAYS = LATE + DOUBLED + LATE_AND_DOUBLED
 
 
 async def gather(*calls: Awaitable[Any]) -> list[Any]:
-    """The results and the errors of calls that are made at once."""
+    """The results and the errors of concurrent calls."""
     return await asyncio.gather(*calls, return_exceptions=True)
 
 
@@ -95,11 +95,11 @@ async def test_a_write_queued_behind_another_succeeds_where_the_controller_does_
     assert controller.settings == SECOND.to_bytes()
 
 
-# What stands before a write.
+# What is sent before a write.
 
 
 @virtual_time
-async def test_between_two_settings_writes_stands_an_answered_reading_and_the_duplicate_window() -> None:
+async def test_between_two_settings_writes_come_an_answered_reading_and_the_duplicate_window() -> None:
     controller = LoggingController()
     controller.plan(WRITE, *[Plan((0.04,))] * 3)
     controller.plan(READ, *[Plan((0.04,))] * 9)
@@ -131,7 +131,7 @@ CALLS = [
 
 @pytest.mark.parametrize(("call", "code"), CALLS)
 @virtual_time
-async def test_on_each_new_link_a_reading_and_the_duplicate_window_stand_before_the_first_command(
+async def test_on_each_new_link_a_reading_and_the_duplicate_window_come_before_the_first_command(
     call: Any, code: int
 ) -> None:
     controller = LoggingController()
@@ -171,7 +171,7 @@ def test_the_first_write_of_a_second_client_never_gets_the_reply_to_the_first_cl
 
 @pytest.mark.parametrize("delay", [0.3, 0.5, 0.8, 1.2, 2.0, 3.0])
 @virtual_time
-async def test_a_reply_that_crosses_to_the_next_link_confirms_no_other_write(delay: float) -> None:
+async def test_a_late_reply_on_the_next_link_confirms_no_other_write(delay: float) -> None:
     bridge = LoggingController(keeps_bytes=True)
     bridge.plan(WRITE, Plan((delay,)), LOST)
     async with TracerClient(bridge.connect, backoff=(0.1, 0.1)) as tracer:
@@ -186,7 +186,7 @@ async def test_a_reply_that_crosses_to_the_next_link_confirms_no_other_write(del
 
 
 @pytest.mark.parametrize("gap", [0.1, 0.3, 0.6, 1.0])
-def test_a_reading_that_crosses_to_the_next_link_does_not_clear_it_for_a_write(gap: float) -> None:
+def test_a_late_reading_on_the_next_link_does_not_permit_a_write(gap: float) -> None:
     async def main(delay: float) -> None:
         bridge = LoggingController(keeps_bytes=True)
         bridge.plan(READ, Plan(), Plan((delay,)))
@@ -250,7 +250,7 @@ async def test_readings_may_go_between() -> None:
     async with TracerClient(controller.connect) as tracer:
         switching = asyncio.create_task(tracer.set_load(True))
         await asyncio.sleep(0)
-        # Before the command is sent, the reading that has to come first serves this caller, too.
+        # The reading that has to come before the command answers this caller, too.
         assert not (await tracer.read_realtime()).load_on
         assert not switching.done()
         assert not controller.sent(SWITCH)

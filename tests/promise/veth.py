@@ -20,14 +20,14 @@ _OURS, _THEIRS, _THEIR_MAC = "10.77.0.1", "10.77.0.2", "02:00:00:00:00:02"
 
 
 class Cable:
-    """Belongs to the thread that made it, whose new sockets are at the near end."""
+    """Belongs to the thread that made it. New sockets of this thread are at the near end."""
 
     def __init__(self) -> None:
         self._near = _new_namespace()
         _ip(["link", "add", "near", "type", "veth", "peer", "name", "far", "address", _THEIR_MAC])
         _ip(["addr", "add", f"{_OURS}/24", "dev", "near"])
         _ip(["link", "set", "near", "up"])
-        # Else the kernel keeps packets until it knows this, and sends them when the outage ends.
+        # Without this the kernel keeps packets until the address is resolved, and sends them after the outage.
         _ip(["neigh", "replace", _THEIRS, "lladdr", _THEIR_MAC, "dev", "near", "nud", "permanent"])
         self._far = _new_namespace()
         with self._at(self._near):
@@ -44,7 +44,7 @@ class Cable:
         return listener
 
     def unplug(self) -> None:
-        """Lose what either side sends from now on; neither is told."""
+        """Drop everything that either side sends from now on, without notice to either side."""
         with self._at(self._far):
             _ip(["link", "set", "far", "down"])
 
@@ -68,7 +68,7 @@ class Cable:
 
 @contextmanager
 def cable() -> Iterator[Cable]:
-    """A cable for the running thread; skips the test where the system forbids it."""
+    """A cable for the running thread. Skips the test if the system does not permit it."""
     if sys.platform != "linux" or not shutil.which("ip", path=_PATH):
         pytest.skip("network namespaces need Linux and iproute2")
     made = Cable()

@@ -28,7 +28,7 @@ class _Selector(selectors.SelectSelector):
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """Nothing but timers and connections in memory may be used on it."""
+    """Supports only timers and connections in memory."""
 
     def __init__(self) -> None:
         self._virtual = _Selector()

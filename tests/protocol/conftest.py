@@ -2,12 +2,12 @@
 
 from hypothesis import HealthCheck, settings
 
-# The same tests run some hundred times: fewer examples, the same each time.
+# Mutation testing runs each test hundreds of times: fewer examples, and the same ones each time.
 settings.register_profile(
     "mutants", max_examples=50, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
-# The models of the exchange and of the session look for what the few histories of each test run do not show.
+# Long runs of the models find faults that the few sequences of a normal test run do not show.
 settings.register_profile(
     "nightly", max_examples=5000, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
 )

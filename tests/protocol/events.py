@@ -1,4 +1,4 @@
-"""What tests and fuzzing ask of the decoder's events."""
+"""Functions on the decoder's events for tests and fuzzing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tracer_async.protocol import Event, Frame, Noise
 
 
 def raw(event: Event) -> bytes:
-    """The bytes that *event* stands for."""
+    """The bytes of *event*."""
     return event.encode(start_up=False) if isinstance(event, Frame) else event.raw
 
 

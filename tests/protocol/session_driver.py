@@ -44,7 +44,7 @@ LINK_TIMEOUT = 5.0
 
 @dataclass(frozen=True)
 class OwnRead(ReadRealtime):
-    """A reading of the user's own, which equals no other."""
+    """A custom reading that equals no other."""
 
     number: int = 0
 
@@ -53,7 +53,7 @@ class OwnRead(ReadRealtime):
 
 
 def settings_number(number: int) -> WriteSettings:
-    """A write that differs from all others of a history."""
+    """A write that differs from all others in a sequence."""
     return WriteSettings(
         ControlSettings(
             battery_type=BatteryType.SEALED,
@@ -131,13 +131,13 @@ class Driver:
         self.outstanding.append(posted)
 
     def cancel(self, posted: Posted) -> None:
-        """One of those who wait for it does no longer."""
+        """One of the waiting callers abandons the request."""
         posted.waiters -= 1
         if not posted.waiters:
             self.outstanding.remove(posted)
             events = self.session.cancel(posted.request, self.now)
             if posted.request.internal:
-                # It goes on as the session's own: the reading before a command that waits.
+                # It continues as the session's own reading, before a waiting command.
                 assert any(other.switch or other.command.code != A0 for other in self.outstanding)
                 del self.by_request[posted.request]
                 if self.flight_of is posted:
@@ -242,7 +242,7 @@ class Driver:
 
     before_last_reading: Sent | None = None
 
-    # The judge of what is sent.
+    # Judging what is sent.
 
     def _judge_pause(self) -> None:
         """One request in flight, and the fence after one that was abandoned."""
@@ -279,7 +279,7 @@ class Driver:
         assert len(commands) <= (most if posted.command.repeatable else 1)
         assert len(readings) <= (most * most if posted.switch else most)
 
-    # The judge of what comes out.
+    # Judging the outcomes.
 
     def _judge(self, events: list[SessionEvent]) -> None:
         failed = None
@@ -353,7 +353,7 @@ class Driver:
             assert answer.value.to_bytes() == answer.frame.data
 
     def _one_behind(self, origin: Arrival) -> bool:
-        """Return whether it is the bound of the promise: the reply of the reading before, which a copy had answered."""
+        """Return whether this is the documented exception: a reply to the previous reading, which a copy had answered."""
         before = self.before_last_reading
         return origin.sent is before and before is not None and before.answered and before.answered_by is not before
 
@@ -410,7 +410,7 @@ class Driver:
     # Time.
 
     def advance(self, seconds: float) -> None:
-        """Let time pass while the driver does what is due at once."""
+        """Let time pass. The driver does immediately what is due."""
         until = self.now + seconds
         while True:
             self.run()

@@ -1,4 +1,4 @@
-"""A model of all that a session talks to, in virtual time. It shares nothing with the session but the bytes.
+"""A model of the wire and the controller, in virtual time. It shares nothing with the session except the bytes.
 
 `Controller` answers each request at most once and in order. `Wire` loses, delays, doubles, damages and echoes. All
 delays are multiples of 1/64 s, so that sums of them are exact.
@@ -115,7 +115,7 @@ class Controller:
 
 
 class Wire:
-    """What lies between a session's driver and the controller."""
+    """The connection between a session's driver and the controller."""
 
     def __init__(self, controller: Controller, *, echoes: bool) -> None:
         self.controller = controller
@@ -134,16 +134,16 @@ class Wire:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is on its way."""
+        """Whether no bytes are in transit."""
         return not self._requests and not self._arrivals and not self.unread
 
     def half_arrived(self, now: float) -> float | None:
-        """Return when the first half of a reply arrived whose second is still to come."""
+        """Return when the first half of a reply arrived, if the second half has not arrived."""
         return next((first for first, second in self._halves if first <= now < second), None)
 
     @property
     def _flows(self) -> bool:
-        """Whether what arrives is not kept by a bridge."""
+        """Whether arriving bytes are lost, because no bridge keeps them."""
         return self.up or not self.keeps
 
     def next_event(self) -> float:
@@ -162,7 +162,7 @@ class Wire:
             self._requests.append((max(last, sent.at + fate.request_delay), sent))
 
     def put_foreign(self, frame: Frame, now: float) -> None:
-        """Deliver a reply that no request of the session's asked for."""
+        """Deliver an unsolicited reply."""
         self._put(now, frame, "foreign", None)
 
     def put_bytes(self, raw: bytes, now: float) -> None:

@@ -1,4 +1,4 @@
-"""What hypothesis draws from: frames, damage, noise, and ways to cut a stream."""
+"""Hypothesis strategies: frames, damage, noise, and ways to cut a stream."""
 
 from hypothesis import strategies as st
 

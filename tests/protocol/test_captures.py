@@ -1,4 +1,4 @@
-"""The bytes of a live controller and its meter, where they lie beside the project."""
+"""The recorded bytes of a live controller and its meter. Skipped if the captures are not available."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from tracer_async.protocol import CommandCode, DecoderStats, Event, Frame, Frame
 
 CAPTURES = Path(__file__).parents[3] / "shared" / "captures"
 
-pytestmark = pytest.mark.skipif(not CAPTURES.is_dir(), reason="the captures are not beside the project")
+pytestmark = pytest.mark.skipif(not CAPTURES.is_dir(), reason="the captures are not available")
 captures = pytest.mark.parametrize(
     ("name", "frames"),
     [("controller-to-display.bin", 214), ("display-to-controller.bin", 214), ("controller-night.bin", 356)],

@@ -37,7 +37,7 @@ REPLY = bytes.fromhex("eb90eb90eb9000a018dc04500d0000000059049805000000290000000
 
 @dataclass
 class Work:
-    """What is not done at C speed: how often a search was begun, and a CRC taken."""
+    """The work that is not done at C speed: the number of searches and of CRC computations."""
 
     searches: int = 0
     checks: int = 0
@@ -89,12 +89,12 @@ def test_b_every_byte_ends_in_exactly_one_event_or_is_pending(chunks: list[bytes
 
 
 @given(noise, st.lists(frames, min_size=1, max_size=4), noise, st.data())
-def test_c_a_good_frame_is_found_whatever_stands_before_it(
+def test_c_a_good_frame_is_found_whatever_comes_before_it(
     before: bytes, good: list[Frame], behind: bytes, data: st.DataObject
 ) -> None:
     stream = before + b"".join(frame.encode(start_up=False) for frame in good) + behind
     found = [event for event in decode(data.draw(cut(stream))) if isinstance(event, Frame)]
-    # Noise can hold good frames by chance, or one that swallows these whole; where it does not, each is there in order.
+    # Noise can contain good frames by chance, or one that contains these. Otherwise each is found, in order.
     swallowed = any(frame.encode(start_up=False) in other.data for frame in good for other in found)
     remaining = iter(found)
     assert swallowed or all(frame in remaining for frame in good)
@@ -104,7 +104,7 @@ def test_c_a_good_frame_is_found_whatever_stands_before_it(
 def test_d_a_length_over_200_is_refused_at_once(good: Frame, length: int, ids: bytes) -> None:
     decoder = FrameDecoder()
     claim = SYNC + ids + bytes([length])
-    # An EB is the one length that the sync bytes of a frame could begin with: held back until that is known.
+    # EB is the only length that can also begin the sync bytes of a frame. It stays pending until that is decided.
     held = claim[-1:] if length == 0xEB else b""
     assert decoder.feed(claim) == [CorruptFrame(claim.removesuffix(held), Reason.LENGTH)]
     assert merged(decoder.feed(good.encode(start_up=False))) == [*([Noise(held)] if held else []), good]
@@ -133,7 +133,7 @@ def test_e_at_most_one_frame_is_held(chunks: list[bytes]) -> None:
     ],
 )
 def test_f_work_is_linear_for_hostile_bytes(hostile: bytes) -> None:
-    """Counted in the work that is not done at C speed: searches begun and CRCs taken, per byte."""
+    """Counts the work that is not done at C speed: searches and CRC computations per byte."""
     done = []
     for copies in (1000, 8000):
         stream = hostile * copies
@@ -147,25 +147,25 @@ def test_f_work_is_linear_for_hostile_bytes(hostile: bytes) -> None:
 
 
 def test_f_waiting_for_the_rest_of_a_frame_costs_no_search() -> None:
-    """However small the pieces are that it comes in, as they are on a serial port."""
+    """Even if it arrives in very small chunks, as on a serial port."""
     decoder = FrameDecoder()
     with work() as counted:
         events = [event for byte in LARGEST.encode(start_up=False) for event in decoder.feed(bytes((byte,)))]
     assert events == [LARGEST]
-    # One that finds the header, one that finds it again with the frame behind it.
+    # One search finds the header. The other finds it again together with the frame.
     assert 1 <= counted.searches <= 2
 
 
 @pytest.mark.parametrize("within", range(1, len(SYNC)))
 @pytest.mark.parametrize("torn", [bytes(3), bytes(20)])
-def test_d_a_claim_that_ends_within_the_next_sync_bytes_costs_only_its_own(within: int, torn: bytes) -> None:
+def test_d_a_false_header_that_ends_within_the_next_sync_bytes_hides_no_frame(within: int, torn: bytes) -> None:
     claim = SYNC + b"\x00\xa0" + bytes((9 + len(torn) + within - OVERHEAD,)) + torn
     events = merged(decode([claim + REPLY]))
     assert [event for event in events if isinstance(event, Frame)] == FrameDecoder().feed(REPLY)
     assert b"".join(map(raw, events)) == claim + REPLY
 
 
-def test_a_frame_of_200_bytes_is_none_too_long() -> None:
+def test_a_frame_of_200_bytes_is_accepted() -> None:
     assert decode([LARGEST.encode(start_up=False)]) == [LARGEST]
 
 
@@ -180,7 +180,7 @@ def test_g_flush_ends_a_half_received_frame(frame: Frame, data: st.DataObject) -
     assert decoder.feed(REPLY)[-1] == Frame(0x00, 0xA0, REPLY[9:33])
 
 
-def test_g_flush_finds_the_frame_that_a_damaged_length_was_about_to_swallow() -> None:
+def test_g_flush_finds_the_frame_behind_a_damaged_length() -> None:
     decoder = FrameDecoder()
     assert decoder.feed(SYNC + b"\x00\xa0\xc0" + REPLY) == []
     assert decoder.flush() == [
@@ -203,7 +203,7 @@ def test_in_frame_means_that_a_header_is_pending(chunks: list[bytes]) -> None:
     assert states == [False, False, True, True, False]
 
 
-def test_a_torn_frame_costs_only_itself() -> None:
+def test_a_truncated_frame_does_not_hide_the_next_frame() -> None:
     assert decode([TORN + REPLY]) == [CorruptFrame(TORN, Reason.CRC), Frame(0x00, 0xA0, REPLY[9:33])]
 
 
@@ -226,7 +226,7 @@ def test_a_crc_may_hold_the_end_byte() -> None:
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_whatever_holds_bytes_can_be_fed_and_may_be_reused(kind: type) -> None:
+def test_any_buffer_of_bytes_can_be_fed_and_reused(kind: type) -> None:
     decoder = FrameDecoder()
     half = bytearray(REPLY[:20])
     decoder.feed(kind(half))

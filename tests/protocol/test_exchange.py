@@ -34,7 +34,7 @@ def start(exchange: Exchange, command: int, now: float) -> None:
 
 
 def is_free(exchange: Exchange, now: float) -> bool:
-    """Whether a request may be sent, as a session decides it."""
+    """Whether a session would send a request now."""
     return not exchange.in_flight and now >= exchange.free_at
 
 
@@ -75,19 +75,19 @@ class Line(RuleBasedStateMachine):
         self.flight: Sent | None = None
         self.unanswered: deque[Sent] = deque()  # at the controller, oldest first
         self.copy: tuple[Sent, float] | None = None  # the last reply, which may come once more
-        self.behind: Sent | None = None  # answered by another's copy, its own reply is still to come
+        self.behind: Sent | None = None  # answered by the copy of another reply; its own reply has not arrived
         self.abandoned_at = self.received_at = 0.0
 
     @rule(seconds=st.sampled_from([0.01, 0.1, 0.3, 0.7, 1.1, 2.0]))
     def time_passes(self, seconds: float) -> None:
-        # What is later than the window is beyond the protocol's promise.
+        # A reply after the window is outside the protocol's promise.
         self.now += seconds
         while self.unanswered and self.now - self.unanswered[0].at > LATE_REPLY_WINDOW:
             self.unanswered.popleft()
         if self.exchange.deadline is not None and self.now >= self.exchange.deadline:
             self.abandon()
 
-    # Without a pause in which the extra reply shows, the next answer is one behind: nobody can tell that.
+    # Without a pause in which the extra reply is noticed, the next answer is off by one. This cannot be detected.
     @precondition(lambda self: is_free(self.exchange, self.now) and self.behind not in self.unanswered)
     @rule(command=st.sampled_from([A0, AA]))
     def send(self, command: int) -> None:
@@ -122,7 +122,7 @@ class Line(RuleBasedStateMachine):
     @precondition(lambda self: self.copy is not None and self.now - self.copy[1] < DUPLICATE_WINDOW)
     @rule(unread_for=st.sampled_from([0.0, 0.3, 5.0]))
     def doubled_reply(self, unread_for: float) -> None:
-        """The copy comes within its window, but may be read long after."""
+        """The copy arrives within its window, but may be read much later."""
         assert self.copy is not None
         self.receive(self.copy[0], unread_for)
         self.copy = None
@@ -305,7 +305,7 @@ def test_a_fence_longer_than_the_late_reply_window_extends_it() -> None:
 
 
 def test_of_many_requests_without_a_reply_the_oldest_decides() -> None:
-    """A line that never answers does not fill the memory, and no claim becomes younger for it."""
+    """A line that never answers does not fill the memory, and no reading is reported as newer than it is."""
     exchange = Exchange(0.0)
     for number in range(1000):
         start(exchange, A0, number / 1000)
@@ -343,7 +343,7 @@ def test_a_request_abandoned_after_an_unsolicited_reply_leaves_its_pause() -> No
     assert is_free(exchange, 0.5 + DUPLICATE_WINDOW)
 
 
-def test_what_comes_too_late_to_be_a_reply_is_followed_by_no_pause() -> None:
+def test_a_frame_too_late_to_be_a_reply_is_followed_by_no_pause() -> None:
     exchange = Exchange(FENCE)
     start(exchange, A0, 0.0)
     assert receive(exchange, A0, 0.0) is Match.ANSWER
@@ -361,7 +361,7 @@ def test_an_unsolicited_reply_is_followed_by_a_pause_because_it_may_come_again()
     exchange = abandoned()
     assert receive(exchange, A0, 1.1) is Match.LATE
     start(exchange, A0, 1.1)
-    assert receive(exchange, A0, 1.2) is Match.ANSWER  # the late one again: the request's own reply is still to come
+    assert receive(exchange, A0, 1.2) is Match.ANSWER  # a copy of the late reply: the request's own reply has not arrived
     assert receive(exchange, A0, 1.5) is Match.UNSOLICITED  # here it is, and now it may come again
     assert not is_free(exchange, 1.5 + DUPLICATE_WINDOW - 0.01)
     assert is_free(exchange, 1.5 + DUPLICATE_WINDOW)
@@ -369,7 +369,7 @@ def test_an_unsolicited_reply_is_followed_by_a_pause_because_it_may_come_again()
 
 @pytest.mark.parametrize("every", [1, 7, 20, 24])
 def test_unsolicited_replies_cannot_delay_requests_forever(every: int) -> None:
-    """Another master's replies, one every so many hundredths of a second."""
+    """Replies to another master, at a fixed interval."""
     exchange = Exchange(FENCE)
     start(exchange, A0, 0.0)
     assert receive(exchange, A0, 0.1) is Match.ANSWER
@@ -489,7 +489,7 @@ def test_an_echo_leaves_requests_unanswered_and_delays_nothing() -> None:
 
 
 def test_on_a_line_that_echoes_a_reply_like_its_request_is_ambiguous() -> None:
-    """The controller copies the ID; the second equal frame is its answer, or the echo once more."""
+    """The controller copies the ID. The second equal frame is its answer, or a second echo."""
     exchange = Exchange(FENCE)
     start(exchange, A0, 1.0)
     assert echo(exchange, A0, 1.1) is Match.ECHO
@@ -501,7 +501,7 @@ def test_on_a_line_that_echoes_a_reply_like_its_request_is_ambiguous() -> None:
 
 
 def test_a_reply_like_its_request_is_an_answer_if_the_line_has_shown_no_echo_and_the_controller_copies_the_id() -> None:
-    """A healthy line has no disadvantage."""
+    """A line without echoes needs no extra requests."""
     exchange = Exchange(FENCE)
     start(exchange, A0, 1.0)
     assert exchange.receive(Frame(0x16, A0, bytes(24)), 1.1, 1.1) is Match.ANSWER
@@ -550,7 +550,7 @@ def test_the_first_equal_frame_after_each_request_is_its_echo() -> None:
         assert not exchange.ambiguous
 
 
-def test_a_frame_equal_to_a_request_of_long_ago_is_no_echo() -> None:
+def test_a_frame_equal_to_a_request_before_the_late_reply_window_is_no_echo() -> None:
     exchange = Exchange(FENCE)
     exchange.start(request(AA, b"\x00"), 1.0, TIMEOUT)
     assert receive(exchange, AA, 1.1) is Match.ANSWER
@@ -560,7 +560,7 @@ def test_a_frame_equal_to_a_request_of_long_ago_is_no_echo() -> None:
     assert not exchange.ambiguous
 
 
-def test_each_connection_is_asked_anew_whether_it_echoes() -> None:
+def test_each_new_connection_is_tested_for_echoes_again() -> None:
     exchange = Exchange(FENCE)
     start(exchange, A0, 1.0)
     assert receive(exchange, A0, 1.1) is Match.ANSWER
@@ -645,7 +645,7 @@ def test_a_reading_of_an_earlier_connection_does_not_clear_this_one() -> None:
     assert exchange.clear_from(None) == 4.0 + DUPLICATE_WINDOW
 
 
-def test_copies_until_tells_how_long_a_copy_of_a_reply_may_come() -> None:
+def test_copies_until_is_the_latest_time_for_a_copy_of_a_reply() -> None:
     exchange = Exchange(FENCE)
     assert exchange.copies_until(A0) == 0.0
     answered_reading(exchange, 2.0)
@@ -708,7 +708,7 @@ def test_every_short_history_keeps_the_invariant() -> None:
             overdue = after.deadline is not None and later >= after.deadline
             if overdue:
                 after.abandon(later)
-            # What is later than the window is beyond the protocol's promise, and is taken never to come.
+            # A reply after the window is outside the protocol's promise. The test assumes that it never arrives.
             rest = [sent for sent in unanswered if later - sent.at < LATE_REPLY_WINDOW]
             go_on(after, later, None if overdue else flight, tuple(rest), depth - 1)
 

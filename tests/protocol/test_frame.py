@@ -22,7 +22,7 @@ def test_crc_of_checked_examples(body: str, crc: int) -> None:
     assert crc16(bytes.fromhex(body)) == crc
 
 
-def test_crc_of_the_bad_example_is_not_what_it_carries() -> None:
+def test_crc_of_the_bad_example_differs_from_its_crc_field() -> None:
     body, carried = "00a018d204d30400000e005304a5050100001f00000000330a0000", 0x995B
     assert crc16(bytes.fromhex(body)) == 0x3F3E
     assert crc16(bytes.fromhex(body)) != carried
@@ -91,7 +91,7 @@ def test_a_frame_that_the_protocol_does_not_have_is_not_encoded(frame: Frame, me
         frame.encode()
 
 
-def test_what_is_no_bytes_is_not_encoded() -> None:
+def test_data_that_is_not_bytes_is_not_encoded() -> None:
     with pytest.raises(TypeError, match="data must be bytes, not str"):
         Frame(0, 0xA0, "?").encode()  # type: ignore[arg-type]
 

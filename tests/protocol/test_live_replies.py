@@ -108,7 +108,7 @@ def test_a_reply_is_decoded_to_the_values_in_the_table(row: dict[str, str]) -> N
 
 
 @every_reply
-def test_the_values_in_the_table_are_encoded_to_what_was_on_the_wire(row: dict[str, str]) -> None:
+def test_the_values_in_the_table_are_encoded_to_the_bytes_on_the_wire(row: dict[str, str]) -> None:
     values: dict[str, Any] = {
         **{name: float(row[name]) for name in VOLTS_AND_AMPERES},
         **{name: row[name] == "1" for name in FLAGS},
@@ -135,7 +135,7 @@ def test_all_replies_in_one_stream_are_found() -> None:
 def test_the_table_agrees_with_the_recordings(name: str, source: str, replies: int) -> None:
     path = Path(__file__).parents[3] / "shared" / "captures" / name
     if not path.exists():
-        pytest.skip("the recordings are not beside the project")
+        pytest.skip("the recordings are not available")
     recorded = path.read_bytes()
     assert recorded.count(bytes.fromhex("EB90EB90EB90")) == replies
     assert all(wire_bytes(row) in recorded for row in ROWS if row["source"] == source)

@@ -1,4 +1,4 @@
-"""The single rules of a session, and all short histories."""
+"""Each rule of a session by itself, and all short sequences of events."""
 
 from __future__ import annotations
 
@@ -150,12 +150,12 @@ def test_an_equal_reading_is_joined_while_it_waits_and_while_it_is_in_flight() -
     assert tracer.post(READ, 0.2, join=True) is not request
 
 
-def test_a_request_is_joined_only_if_that_is_wanted() -> None:
+def test_a_request_is_joined_only_if_the_caller_permits_it() -> None:
     tracer = session()
     assert tracer.post(READ, 0.0) is not tracer.post(READ, 0.0)
 
 
-def test_a_switching_of_the_load_is_not_joined() -> None:
+def test_a_load_switch_is_not_joined() -> None:
     tracer = session()
     clear(tracer, 2.0)
     switch = tracer.switch_load(LoadState.ON, 2.0)
@@ -173,7 +173,7 @@ def test_a_cancelled_request_is_never_sent() -> None:
     assert tracer.deadline(0.0) is None
 
 
-def test_after_a_request_is_cancelled_in_flight_comes_the_fence() -> None:
+def test_after_a_request_is_cancelled_in_flight_the_fence_delays_the_next() -> None:
     tracer = session(fence=1.0)
     request = tracer.post(READ, 0.0)
     send(tracer, A0, 0.0)
@@ -197,7 +197,7 @@ def test_the_session_s_own_reading_is_dropped_with_the_command_that_needs_it() -
     assert tracer.data_to_send(0.0) == own.data
 
 
-def test_a_reading_goes_on_where_the_command_that_had_to_wait_for_one_is_cancelled() -> None:
+def test_a_callers_reading_continues_when_the_command_that_waits_for_it_is_cancelled() -> None:
     tracer = session()
     command, reading = tracer.post(WRITE, 0.0), tracer.post(READ, 0.0)
     assert tracer.may_send(0.0)
@@ -271,7 +271,7 @@ def test_a_command_whose_reading_is_not_answered_is_not_sent_and_says_so() -> No
 
 
 def test_a_command_that_was_sent_once_does_not_claim_that_it_was_not() -> None:
-    """Its repetition could not be sent, because the reading before that was not answered."""
+    """The retry could not be sent, because the reading before it was not answered."""
     tracer = session(retries=1)
     clear(tracer, 2.0)
     tracer.post(ON, 2.0)
@@ -285,8 +285,8 @@ def test_a_command_that_was_sent_once_does_not_claim_that_it_was_not() -> None:
     assert (failed.command, failed.attempts, failed.waited, failed.unsent) == (AA, 1, 5.0, None)
 
 
-def test_an_answer_that_may_be_from_before_the_command_does_not_prove_its_line_clear() -> None:
-    """The late reply of an earlier reading answers the one that has to come before a second write."""
+def test_an_answer_that_may_be_from_before_the_command_does_not_permit_the_command() -> None:
+    """The late reply to an earlier reading answers the reading before a second write."""
     tracer = session(fence=0.0)
     clear(tracer, 2.0)
     tracer.post(READ, 2.0)
@@ -310,7 +310,7 @@ def test_a_reading_that_a_command_no_longer_needs_does_not_fail_it() -> None:
     tracer.tick(1.0)
     tracer.post(WRITE, 1.0)
     send(tracer, A0, 1.0)
-    assert not receive(tracer, realtime(), 1.1)  # the late one: the line is clear, which of the two came is not
+    assert not receive(tracer, realtime(), 1.1)  # the late reply: it is unknown which of the two arrived
     send(tracer, AD, 1.1 + DUPLICATE_WINDOW)
     assert answer(receive(tracer, WRITTEN, 1.5)).value is None
     assert sent(tracer, 3.0) is None
@@ -367,7 +367,7 @@ def test_nothing_times_out_before_its_deadline() -> None:
     assert not tracer.tick(1.99)
 
 
-def test_a_line_that_only_echoes_is_named_as_the_cause() -> None:
+def test_the_error_names_an_echoing_line_as_the_cause() -> None:
     tracer = session()
     request = tracer.post(READ, 0.0)
     send(tracer, A0, 0.0)
@@ -377,7 +377,7 @@ def test_a_line_that_only_echoes_is_named_as_the_cause() -> None:
     assert not tracer.receive(request.data, 1.1, 1.1)[1:]  # a late echo belongs to no request
 
 
-def test_after_so_many_timeouts_in_a_row_the_connection_is_given_up() -> None:
+def test_after_the_maximum_of_consecutive_timeouts_the_connection_is_closed() -> None:
     tracer = session(fence=0.0, max_timeouts=2)
     for now in (0.0, 1.0):
         tracer.post(READ, now)
@@ -387,7 +387,7 @@ def test_after_so_many_timeouts_in_a_row_the_connection_is_given_up() -> None:
     assert isinstance(events[1], LinkFailed)
 
 
-def test_an_answer_ends_the_row_of_timeouts() -> None:
+def test_an_answer_resets_the_count_of_consecutive_timeouts() -> None:
     tracer = session(fence=0.0, max_timeouts=2)
     for now in (0.0, 2.0):
         tracer.post(READ, now)
@@ -401,7 +401,7 @@ def test_an_answer_ends_the_row_of_timeouts() -> None:
 # Replies
 
 
-def test_an_answer_tells_its_frame_and_its_times() -> None:
+def test_an_answer_has_its_frame_and_its_times() -> None:
     tracer = session()
     tracer.post(READ, 0.5)
     send(tracer, A0, 0.5)
@@ -422,7 +422,7 @@ def test_late_and_unsolicited_replies_are_counted() -> None:
     assert (tracer.stats.late, tracer.stats.unsolicited, tracer.stats.answers) == (1, 1, 0)
 
 
-def test_a_switching_with_an_ambiguous_answer_is_read_back() -> None:
+def test_a_load_switch_with_an_ambiguous_answer_is_read_back() -> None:
     tracer = session()
     clear(tracer, 2.0)
     tracer.switch_load(LoadState.ON, 2.0)
@@ -448,7 +448,7 @@ def test_an_echo_that_may_be_the_reply_makes_a_command_ambiguous() -> None:
 
 
 class Odd(Command[int]):
-    """A command of a user's own, whose code is wrong."""
+    """A custom command with a bug."""
 
     code = 0xB0
 
@@ -531,23 +531,23 @@ def test_a_reply_behind_false_headers_is_found_after_50_ms_of_quiet(headers: int
     assert answer(tracer.tick(0.151))
 
 
-def test_a_reply_behind_a_stray_beginning_of_its_sync_bytes_is_found_after_50_ms_of_quiet() -> None:
-    """With the request's ID, the stray EB 90 makes a header that claims 22 bytes."""
+def test_a_reply_behind_a_partial_copy_of_its_sync_bytes_is_found_after_50_ms_of_quiet() -> None:
+    """Together with the request's ID, the extra EB 90 forms a header that claims 22 bytes."""
     tracer = session()
     assert not receive(tracer, SYNC[:2] + Frame(0x16, AA, b"\x01").encode(start_up=False), 0.1)
     assert tracer.tick(0.151) == [Frame(0x16, AA, b"\x01")]
 
 
 def test_each_of_several_frames_behind_false_headers_is_found_after_50_ms_of_quiet() -> None:
-    """Found later, the second one could answer a request that is sent after it came."""
+    """If it were found later, the second frame could answer a request sent after its arrival."""
     tracer = session()
     assert not receive(tracer, (SYNC + b"\x00\xa0\xc8" + realtime()) * 2, 0.1)
     assert len(tracer.tick(0.151)) == 2
     assert tracer.deadline(0.151) is None
 
 
-def test_what_was_found_in_a_pause_came_no_earlier_than_its_bytes() -> None:
-    """A copy behind a false header, read late: its window is judged by when its bytes may have come."""
+def test_a_frame_found_in_a_pause_did_not_arrive_before_its_bytes() -> None:
+    """A copy behind a false header is read late. The window is checked with the earliest arrival of its bytes."""
     tracer = session()
     tracer.post(READ, 0.0)
     send(tracer, A0, 0.0)
@@ -571,7 +571,7 @@ def test_half_a_frame_is_given_up_after_a_second_of_quiet() -> None:
     assert tracer.deadline(1.5) is None
 
 
-def test_with_no_frame_behind_a_header_its_own_rest_is_still_waited_for() -> None:
+def test_if_no_frame_is_behind_a_header_the_session_still_waits_for_the_rest_of_its_frame() -> None:
     tracer = session()
     tracer.post(READ, 0.0)
     send(tracer, A0, 0.0)
@@ -610,7 +610,7 @@ def test_bytes_that_never_end_do_not_keep_requests_from_being_sent_forever() -> 
 
 
 def test_a_frame_that_came_during_a_stall_is_found_before_the_next_request() -> None:
-    """Behind a false header. Found after the request, it would look like its answer."""
+    """It is behind a false header. If it were found after the request, it would look like the answer."""
     tracer = session()
     receive(tracer, SYNC + b"\x00\xa0\xc8", 0.1)
     tracer.post(READ, 0.2)
@@ -621,7 +621,7 @@ def test_a_frame_that_came_during_a_stall_is_found_before_the_next_request() -> 
     send(tracer, A0, 12.06)
 
 
-def test_a_peer_that_floods_is_given_up() -> None:
+def test_the_connection_to_a_peer_that_floods_is_closed() -> None:
     tracer = session()
     chunk = bytes(4096)
     events: list[SessionEvent] = []
@@ -635,7 +635,7 @@ def test_a_peer_that_floods_is_given_up() -> None:
     assert isinstance(event.error, LinkFloodedError)
 
 
-def test_what_comes_over_many_seconds_is_no_flood() -> None:
+def test_unsolicited_bytes_over_many_seconds_are_no_flood() -> None:
     tracer = session()
     for number in range(600):
         assert not tracer.receive(bytes(4096), number / 60, number / 60)
@@ -653,7 +653,7 @@ def test_answers_are_no_flood() -> None:
 # The load
 
 
-def test_an_unambiguous_answer_with_the_wanted_state_ends_a_switching() -> None:
+def test_an_unambiguous_answer_with_the_wanted_state_ends_a_load_switch() -> None:
     tracer = session()
     clear(tracer, 2.0)
     tracer.switch_load(LoadState.ON, 2.0)
@@ -661,7 +661,7 @@ def test_an_unambiguous_answer_with_the_wanted_state_ends_a_switching() -> None:
     assert answer(tracer.receive(switched(1), 2.1, 2.1)).value is LoadState.ON
 
 
-def test_a_refused_switching_is_read_back() -> None:
+def test_a_refused_load_switch_is_read_back() -> None:
     tracer = session()
     clear(tracer, 2.0)
     tracer.switch_load(LoadState.ON, 2.0)
@@ -731,7 +731,7 @@ def test_without_any_answer_after_the_command_the_load_is_unknown() -> None:
     assert isinstance(failed.__cause__, ResponseTimeoutError)
 
 
-def test_a_switching_whose_reading_before_it_is_not_answered_was_not_sent() -> None:
+def test_a_load_switch_is_not_sent_when_the_reading_before_it_is_not_answered() -> None:
     tracer = session()
     tracer.switch_load(LoadState.ON, 0.0)
     send(tracer, A0, 0.0)
@@ -740,7 +740,7 @@ def test_a_switching_whose_reading_before_it_is_not_answered_was_not_sent() -> N
     assert not failed.sent
 
 
-def test_only_readings_are_sent_within_a_switching() -> None:
+def test_only_readings_are_sent_during_a_load_switch() -> None:
     tracer = session(fence=0.0)
     clear(tracer, 2.0)
     tracer.switch_load(LoadState.ON, 2.0)
@@ -753,7 +753,7 @@ def test_only_readings_are_sent_within_a_switching() -> None:
 
 
 @pytest.mark.parametrize("step", ["command", "reading"])
-def test_a_switching_that_waits_too_long_for_a_connection_is_unknown(step: str) -> None:
+def test_the_outcome_of_a_load_switch_that_waits_too_long_for_a_connection_is_unknown(step: str) -> None:
     tracer = session(retries=1)
     clear(tracer, 2.0)
     tracer.switch_load(LoadState.ON, 2.0)
@@ -773,17 +773,17 @@ def test_a_switching_that_waits_too_long_for_a_connection_is_unknown(step: str) 
 
 def test_a_session_is_idle_when_nothing_can_become_due() -> None:
     tracer = session(connected=False)
-    idle = [tracer.idle]
+    idle = [tracer.is_idle()]
     assert tracer.deadline(0.0) is None
     tracer.post(READ, 0.0)
-    idle.append(tracer.idle)
+    idle.append(tracer.is_idle())
     tracer.link_up(0.0)
     send(tracer, A0, 0.0)
-    idle.append(tracer.idle)
+    idle.append(tracer.is_idle())
     receive(tracer, realtime() + SYNC, 0.1)
-    idle.append(tracer.idle)
+    idle.append(tracer.is_idle())
     tracer.tick(1.1)
-    idle.append(tracer.idle)
+    idle.append(tracer.is_idle())
     assert idle == [True, False, False, False, True]
     assert tracer.deadline(1.1) is None
 
@@ -806,7 +806,7 @@ def test_without_a_connection_nothing_is_sent_and_requests_wait_for_one() -> Non
         (LinkError("sim:", "refused"), "within 5 s: refused"),
     ],
 )
-def test_a_request_waits_only_so_long_for_a_connection(cause: Exception | None, text: str) -> None:
+def test_a_request_waits_for_a_connection_until_its_timeout(cause: Exception | None, text: str) -> None:
     tracer = session(connected=False)
     if cause is not None:
         tracer.note_down(cause)
@@ -859,12 +859,12 @@ def test_the_session_s_own_reading_ends_with_its_connection() -> None:
     send(tracer, A0, 3.0)
     receive(tracer, realtime(), 3.1)
     assert sent(tracer, 3.1) is None
-    send(tracer, A0, 3.1 + DUPLICATE_WINDOW)  # that may have been the first one's reply, of the lost connection
+    send(tracer, A0, 3.1 + DUPLICATE_WINDOW)  # that may have been the reply to the first reading, from the lost connection
     receive(tracer, realtime(), 4.0)
     send(tracer, AD, 4.0 + DUPLICATE_WINDOW)
 
 
-def test_a_reading_of_a_caller_outlives_the_connection_whose_commands_it_served() -> None:
+def test_a_callers_reading_is_not_dropped_with_its_connection() -> None:
     tracer = session(retries=1)
     tracer.post(READ, 0.0)
     command = tracer.post(WRITE, 0.0)
@@ -893,7 +893,7 @@ def test_closing_fails_all_requests_now_and_from_now_on() -> None:
 
 
 def test_few_encoded_requests_are_kept() -> None:
-    """What a controller can be asked for is little; what a user makes up may be much."""
+    """The protocol has few different requests, but custom commands can have many."""
     tracer = session(connected=False)
     requests: list[Request] = [tracer.post(settings_number(number), 0.0) for number in range(40)]
     assert len({request.data for request in requests}) == 40
@@ -903,7 +903,7 @@ def test_few_encoded_requests_are_kept() -> None:
 
 
 def test_every_short_history_keeps_all_promises() -> None:
-    """All orders of four steps, after which the line is well again. The driver judges each of them by the model."""
+    """All sequences of four steps, then a line without faults. The driver judges each sequence by the model."""
     steps: dict[str, Callable[[Driver], object]] = {
         "read": lambda driver: driver.post(READ, join=True),
         "on": lambda driver: driver.switch(LoadState.ON),
@@ -943,7 +943,7 @@ def test_bytes_that_never_end_delay_a_request_by_the_timeout_at_most(pattern: by
     pytest.fail("the request was not sent")
 
 
-def test_a_reading_that_a_copy_answered_makes_no_command_clear() -> None:
+def test_a_reading_that_a_copy_answered_permits_no_command() -> None:
     """The reading's own reply comes after the next write and looks like the answer to the next reading."""
     conversation = session(fence=1.0)
     for now, posted in ((0.0, 0.0), (0.11, 0.11)):
@@ -956,7 +956,7 @@ def test_a_reading_that_a_copy_answered_makes_no_command_clear() -> None:
     assert isinstance(error(conversation.tick(1.6)), ResponseTimeoutError)
     conversation.post(WRITE, 2.0)
     send(conversation, A0, 2.6)
-    # The second reading's own reply: the reading before the command is taken once more.
+    # The second reading's own reply arrives, so the reading before the command is repeated.
     assert not receive(conversation, realtime(), 3.5)
     send(conversation, A0, 3.75)
     # The reply to the first write comes now. It confirms nothing.

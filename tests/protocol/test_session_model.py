@@ -1,6 +1,6 @@
 """The session against the model, in virtual time and without an event loop.
 
-The driver follows the session's two rules. It may stall: then bytes are read later than they came, with an honest
+The driver follows the session's two rules. It may stall: then bytes are read later than they arrived, with a correct
 `not_before`.
 """
 
@@ -15,7 +15,7 @@ from tests.protocol.session_model import A0, AA, AD, HEALTHY, Controller, Fate, 
 from tracer_async import LinkClosedError, LinkError, LoadState
 from tracer_async.protocol import SYNC, Frame, ManualControl, ReadRealtime, SessionOptions
 
-# What one request may take if it is left alone, whatever the controller does: each of 3 attempts to switch the load
+# Maximum time of one request without interference, whatever the controller does: each of 3 attempts to switch the load
 # is followed by 3 attempts to read, each with a timeout that is extended once, a fence and pauses.
 LONGEST = 60.0
 
@@ -42,7 +42,7 @@ commands = st.sampled_from(["execute", "switch", "write"])
 
 
 class Conversation(RuleBasedStateMachine):
-    """Any order of what callers, the connection, the controller and the application's stalls can do."""
+    """Any sequence of events from callers, the connection, the controller and stalls of the application."""
 
     driver: Driver
 
@@ -84,7 +84,7 @@ class Conversation(RuleBasedStateMachine):
         self.closes = closes
         self.stalled = False
         self.number = 0
-        # Another program's commands, whose replies come when this one has connected.
+        # Commands of another program. Their replies arrive after this program has connected.
         self.driver.connect()
         self.driver.wire.echoes = False
         for command in earlier:
@@ -153,12 +153,12 @@ class Conversation(RuleBasedStateMachine):
 
     @rule(refuses=st.booleans(), load=st.none() | st.booleans())
     def the_controller_changes(self, *, refuses: bool, load: bool | None) -> None:
-        """It refuses to switch from now on, or does no longer; the load is switched by another hand."""
+        """The controller starts or stops refusing to switch; something else switches the load."""
         self.driver.controller.refuses = refuses
         if load is not None:
             self.driver.controller.set_load(load, self.driver.now)
 
-    # What looks like the answer to a request in flight is one, as far as anybody can tell.
+    # A frame that looks like the answer to the request in flight cannot be told from the answer.
     @precondition(lambda self: self.driver.wire.up and self.driver.wire.idle and self.driver.flight_is_over)
     @rule(command=st.sampled_from([A0, AA, AD]), after=pauses)
     def another_masters_reply_comes(self, command: int, after: float) -> None:

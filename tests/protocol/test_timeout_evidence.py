@@ -32,7 +32,7 @@ def failure_after(received: bytes) -> ResponseTimeoutError:
     return failure(tracer.tick(2.5))
 
 
-def test_silence_is_called_silence() -> None:
+def test_a_request_without_any_bytes_reports_silence() -> None:
     error = failure_after(b"")
     assert (error.frames, error.damaged_frames, error.stray_bytes) == (0, 0, 0)
     assert "Nothing was received" in str(error)
@@ -82,7 +82,7 @@ def test_an_echo_is_reported_as_an_echo() -> None:
     assert "Only an echo" in str(error)
 
 
-def test_what_came_before_the_request_is_not_counted() -> None:
+def test_bytes_from_before_the_request_are_not_counted() -> None:
     tracer = session()
     tracer.receive(b"\x7f" * 500 + load(1), 0.1, 0.1)
     tracer.post(READ, 5.0)

@@ -184,7 +184,7 @@ def test_settings_come_back(value: ControlSettings) -> None:
     assert ControlSettings.from_bytes(b"\x07\x08" + raw[2:]) == value
 
 
-def test_settings_bytes_stand_in_the_documents_order() -> None:
+def test_settings_bytes_have_the_documents_order() -> None:
     value = ControlSettings(
         temperature_compensation=4,
         battery_type=BatteryType.FLOODED,
@@ -257,6 +257,6 @@ def test_written_settings_are_answered_without_data(value: ControlSettings) -> N
         write.decode_reply(b"\x00")
 
 
-def test_settings_are_never_sent_again_by_themselves() -> None:
+def test_settings_are_never_retried() -> None:
     assert not WriteSettings.repeatable
     assert ReadRealtime.repeatable

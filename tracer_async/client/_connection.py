@@ -43,6 +43,9 @@ __all__ = ["Connection", "ConnectionState", "Waiter", "running_loop"]
 
 _READ_REALTIME = int(CommandCode.READ_REALTIME)
 
+# What a NamedTuple's own constructor calls, in half its time.
+_new = tuple.__new__
+
 # Logs every byte in both directions at the level DEBUG; the arguments are the name, "sent" or "received", and the bytes
 # in hexadecimal. Whether it is enabled is looked up once for each link, because that takes as long as much else.
 _wire = logging.getLogger("tracer_async.wire")
@@ -115,7 +118,7 @@ class Connection:
         "_read_until",
         "_session",
         "_subscriptions",
-        "_suspended",
+        "_suspended_limit",
         "_timeout",
         "_timer",
         "_timer_at",
@@ -132,11 +135,12 @@ class Connection:
         self._call_at = call_at or self._loop.call_at
         self._name = options.name
         self._session = Session(options, self._loop.time())
+        self._session.frame_events = False
         self._link: Link | None = None
         self._closing: asyncio.Future[None] | None = None
         self._link_timeout = options.link_timeout
         self._timeout = options.timeout
-        self._suspended = 0.0
+        self._suspended_limit = 0.0
         self._traced = False
         self._timer: Timer | None = None
         self._timer_at = 0.0
@@ -152,7 +156,8 @@ class Connection:
         """Why there is no link, or why the last one was lost; None where the other side closed it."""
         self.reset_address: tuple[Any, ...] | None = None
         """The local address whose port the next link must come from: see `Link.abort`."""
-        self._last_reading: Answer[RealtimeData] | None = None
+        # With its `Answer.since`. The whole answer would keep the frame too.
+        self._last_reading: tuple[float, RealtimeData] | None = None
         self._closed: asyncio.Event | None = None
 
     @property
@@ -229,27 +234,30 @@ class Connection:
 
     def reading(self, answer: Answer[Any], skipped: int = 0) -> Reading:
         """Return *answer* with the time of its arrival on the wall clock, however much later this is called."""
+        value, _, since, received_at, _ = answer
         before = self._loop.time()
         wall = time.time()
         # The process may have to wait between two clocks. The age covers that.
         waited = self._loop.time() - before
-        received_at = answer.received_at
-        age = waited + received_at - answer.since
-        return Reading(wall - (before - received_at), answer.value, None, age, skipped)
+        return _new(Reading, (wall - (before - received_at), value, None, waited + received_at - since, skipped))
 
     def recent_reading(self, max_age: float) -> RealtimeData | None:
         """Return the last reading if it is no older than *max_age* seconds, and no command was sent after it."""
         self.check_loop()
         last = self._last_reading
-        if last is None or self._loop.time() - last.since > max_age or last.since < self._session.last_command_sent:
+        if last is None:
             return None
-        return None if self._was_suspended() else last.value
+        since, value = last
+        if self._loop.time() - since > max_age or since < self._session.last_command_sent or self._was_suspended():
+            return None
+        return value
 
     def subscribe(self, subscription: Subscription[Frame]) -> None:
         """Give every good frame to *subscription*, for as long as somebody holds it. Raises RuntimeError."""
         self.check_loop()
         if self._subscriptions is None:
             self._subscriptions = WeakSet()
+            self._session.frame_events = True
         self._subscriptions.add(subscription)
         if self.state is ConnectionState.CLOSED:
             subscription.end()
@@ -318,7 +326,7 @@ class Connection:
         self._link = link
         if self._was_suspended():
             self._last_reading = None
-        self._suspended = suspended_seconds()
+        self._suspended_limit = suspended_seconds() + _SUSPENDED
         self._traced = _wire.isEnabledFor(logging.DEBUG)
         self._session.link_up(now)
         self._advance(now)
@@ -329,16 +337,17 @@ class Connection:
         if self._traced:
             _wire.debug("%s: %s %s", self._name, "received", data.hex(" "))
         # No controller answers within a millisecond, so there a suspension cannot have been missed.
-        if now - not_before > FRESH and self._was_suspended():
+        if now - not_before > FRESH and suspended_seconds() > self._suspended_limit:
             self._drop_suspended()
             return
         if self._turns and self._more_reads > 0:
             self._more_reads -= 1
             self._turns = _TURNS
-        events = self._session.receive(data, now, not_before)
+        session = self._session
+        events = session.receive(data, now, not_before)
         if events:
             self._deliver(events)
-        if not self._session.idle:
+        if not session.is_idle():
             self._advance(now)
 
     def link_down(self, link: Link, cause: Exception | None) -> None:
@@ -372,7 +381,7 @@ class Connection:
 
     def _was_suspended(self) -> bool:
         """Return whether the machine was suspended since the link was opened."""
-        return suspended_seconds() > self._suspended + _SUSPENDED
+        return suspended_seconds() > self._suspended_limit
 
     def _drop_suspended(self) -> None:
         # Nothing tells how old the bytes are that arrive now.
@@ -386,13 +395,13 @@ class Connection:
         session = self._session
         link = self._link
         if link is not None:
-            if not link.is_drained(now) and session.may_send(now) and not self._is_read(link, now):
+            if now - link.empty_at >= FRESH and not self._is_read(link, now):
                 return
             data = session.data_to_send(now)
             if data:
                 self._write(link, data)
         when = session.deadline(now)
-        if when is not None:
+        if when is not None and (self._timer is None or when < self._timer_at):
             self._set_timer(when)
 
     def _write(self, link: Link, data: bytes) -> None:
@@ -404,13 +413,14 @@ class Connection:
         """Return whether all input that had arrived is read. If not, `_turn` goes on when it is."""
         if self._turns:
             return False
-        if self._was_suspended():
+        if suspended_seconds() > self._suspended_limit:
             self._drop_suspended()
             return False
         unread = link.unread(now)
-        if unread != 0:
-            self._read_first(unread, now)
-        return unread == 0
+        if unread == 0:
+            return True
+        self._read_first(unread, now)
+        return False
 
     def _read_first(self, unread: int | None, now: float) -> None:
         """Let the loop turn until its readers have read what had arrived at *now*; then go on with what is due.
@@ -444,8 +454,6 @@ class Connection:
 
     def _set_timer(self, when: float) -> None:
         if self._timer is not None:
-            if self._timer_at <= when:
-                return
             self._timer.cancel()
         # Kept here, because not every event loop's timers tell when they are due.
         self._timer_at = when
@@ -469,17 +477,18 @@ class Connection:
     def _deliver(self, events: list[SessionEvent]) -> None:
         """Hand out what happened."""
         for event in events:
-            if type(event) is Frame:
-                for subscription in self._subscriptions or ():
-                    subscription.put(event)
-            elif type(event) is Answered:
+            if isinstance(event, Answered):
                 request, answer = event
-                if type(answer.value) is RealtimeData:
-                    self._last_reading = answer
+                value = answer.value
+                if type(value) is RealtimeData:
+                    self._last_reading = answer.since, value
                 self.reset_address = None
                 for waiter in request.waiters:
                     if not waiter.done():
                         waiter.set_result(answer)
+            elif isinstance(event, Frame):
+                for subscription in self._subscriptions or ():
+                    subscription.put(event)
             elif isinstance(event, Failed):
                 if event.request.command.code != _READ_REALTIME or event.request.switch is not None:
                     self._discard_undelivered(self._link)

@@ -44,6 +44,8 @@ def backoff(initial: float, maximum: float) -> Iterator[float]:
 class LinkKeeper:
     """Keeps the link of one connection open, for as long as `run` runs."""
 
+    __slots__ = ("_connection", "_delays", "_losses", "_other_port", "_places", "_same_port_since", "_target")
+
     def __init__(
         self, target: Target, connection: Connection, places: AbstractAsyncContextManager[object] | None = None
     ) -> None:
@@ -52,6 +54,8 @@ class LinkKeeper:
         self._places = places
         """Limits how many links are opened at the same time, where many clients share it."""
         self._losses = _LossLog(target.session.name)
+        # None from the beginning, and again after a reset, until a link could not be opened or was lost.
+        self._delays: Iterator[float] | None = None
         self._same_port_since: float | None = None
         self._other_port = False
 
@@ -62,7 +66,6 @@ class LinkKeeper:
         error is one like any other.
         """
         connection = self._connection
-        delays = backoff(*self._target.backoff)
         while True:
             frames = connection.stats.frames
             try:
@@ -72,7 +75,7 @@ class LinkKeeper:
                     opened.set_exception(error)
                     return
                 connection.note_down(error)
-                delay = next(delays)
+                delay = self._next_delay()
                 self._losses.not_opened(error, delay)
             else:
                 if opened is not None and not opened.done():
@@ -83,11 +86,16 @@ class LinkKeeper:
                 if connection.stats.frames > frames and not isinstance(connection.down_cause, LinkFloodedError):
                     # Only a good frame proves that the controller is back; many a bridge accepts and hangs up. In a
                     # flood it proves nothing.
-                    delays = backoff(*self._target.backoff)
-                delay = next(delays)
+                    self._delays = None
+                delay = self._next_delay()
                 self._losses.lost(connection.down_cause, delay)
             connection.set_state(ConnectionState.DOWN)
             await asyncio.sleep(delay)
+
+    def _next_delay(self) -> float:
+        if self._delays is None:
+            self._delays = backoff(*self._target.backoff)
+        return next(self._delays)
 
     async def _open(self) -> Link:
         if self._places is None:
@@ -140,6 +148,8 @@ async def _cancel(attempt: asyncio.Future[Link]) -> None:
 
 class _LossLog:
     """Logs the first loss of a link; while it is lost again and again, a summary at growing intervals."""
+
+    __slots__ = ("_interval", "_last_line", "_logged", "_losses", "_name", "_up")
 
     def __init__(self, name: str) -> None:
         self._name = name

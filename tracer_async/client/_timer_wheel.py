@@ -99,4 +99,5 @@ class TimerWheel:
                     except BaseException as error:  # noqa: BLE001  # as the loop does: the others are still called
                         loop.call_exception_handler({"message": f"{due.callback} failed", "exception": error})
         finally:
-            self._set_timer()
+            if self._timer is None:  # no callback has scheduled anything
+                self._set_timer()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from tracer_async.client._connection import Connection, ConnectionState, running_loop
 from tracer_async.client._options import Target
@@ -16,6 +16,7 @@ from tracer_async.client.reading import Reading
 from tracer_async.client.subscription import Subscription
 from tracer_async.errors import LinkClosedError
 from tracer_async.protocol import (
+    Answer,
     Command,
     ControlSettings,
     Frame,
@@ -191,17 +192,18 @@ class TracerClient:
         it is no older and no command was sent after it. Raises ResponseTimeoutError, MalformedReplyError or a
         `LinkError`.
         """
-        connection = self._open_connection
+        connection = self._open_connection()
         # Most calls leave out max_age.
         if (type(max_age) is not float or max_age) and check_number("max_age", max_age) > 0:
             recent = connection.recent_reading(max_age)
             if recent is not None:
                 return recent
-        return cast("RealtimeData", (await connection.ask(_READ, join=True)).value)
+        answer: Answer[RealtimeData] = await connection.ask(_READ, join=True)
+        return answer.value
 
     async def read(self) -> Reading:
         """As `read_realtime`, with the time of the reading and how old it may be."""
-        connection = self._open_connection
+        connection = self._open_connection()
         return connection.reading(await connection.ask(_READ, join=True))
 
     async def set_load(self, on: bool) -> LoadState:
@@ -214,7 +216,7 @@ class TracerClient:
         there is no connection and nothing was sent.
         """
         load = LoadState(check_flag("load", on))
-        await self._open_connection.switch_load(load)
+        await self._open_connection().switch_load(load)
         return load
 
     async def write_settings(self, settings: ControlSettings) -> None:
@@ -233,7 +235,7 @@ class TracerClient:
         two equal commands. Raises as `read_realtime` does, and AmbiguousReplyError if the answer may belong to
         another request all the same.
         """
-        answer: R = (await self._open_connection.ask(command, join=command == _READ)).value
+        answer: R = (await self._open_connection().ask(command, join=command == _READ)).value
         return answer
 
     # Watching.
@@ -244,14 +246,14 @@ class TracerClient:
         It holds *maxsize* frames; while it is full, the oldest one is dropped, and counted in ``dropped``. It goes on
         when the connection is established again, and ends when the client is closed.
         """
-        connection = self._open_connection
+        connection = self._open_connection()
         subscription: Subscription[Frame] = Subscription(maxsize)
         connection.subscribe(subscription)
         return subscription
 
     def poll(self, interval: float) -> AsyncGenerator[Reading, None]:
         """Read every *interval* seconds for as long as the client is open: see `tracer_async.poll`."""
-        self._open_connection.check_loop()
+        self._open_connection().check_loop()
         return poll(self, interval)
 
     @property
@@ -264,7 +266,7 @@ class TracerClient:
 
         Raises LinkClosedError if the client was never opened.
         """
-        connection = self._open_connection
+        connection = self._open_connection()
         watcher: Subscription[ConnectionState] = Subscription(64)
         connection.watch(watcher)
         return watcher
@@ -276,7 +278,6 @@ class TracerClient:
             return SessionStats(*[0] * len(SessionStats._fields))
         return self._connection.stats
 
-    @property
     def _open_connection(self) -> Connection:
         connection = self._connection
         if connection is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections import deque
 from typing import TYPE_CHECKING, NamedTuple, Self, Unpack
 
 from tracer_async.client._connection import Connection, running_loop
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["Fleet", "FleetReading"]
 
 _READ = ReadRealtime()
+
+# What a NamedTuple's own constructor calls, in half its time.
+_new = tuple.__new__
 
 # The fraction of an interval by which each controller starts after the one before it: however many there are, and
 # whichever go, their ticks stay spread evenly.
@@ -62,12 +65,12 @@ class Fleet:
 
     def __init__(self, *, connecting: int = 200, capacity: int = 1000) -> None:
         self._places = asyncio.Semaphore(check_whole("connecting", connecting))
-        self._capacity = check_whole("capacity", capacity)
         self._members: dict[str, _Member] = {}
         self._added = 0
         self._timers = TimerWheel()
-        self._readings: asyncio.Queue[tuple[_Member, Reading] | None] = asyncio.Queue()
-        self._closed = False
+        # One bound method for all members.
+        self._call_at = self._timers.call_at
+        self._readings = _Readings(check_whole("capacity", capacity))
         # That of the first member.
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -93,10 +96,9 @@ class Fleet:
     async def aclose(self) -> None:
         """Close every controller; the iteration ends behind what has been read already. It may be called again."""
         self._check_loop()
-        if not self._closed:
-            self._closed = True
+        if not self._readings.closed:
             self._timers.close()
-            self._readings.put_nowait(None)
+            self._readings.close()
             for member in self._members.values():
                 member.client.close()
         await asyncio.gather(*(member.client.aclose() for member in self._members.values()))
@@ -121,11 +123,11 @@ class Fleet:
         interval = check_number("interval", interval)
         client = _MemberClient(url, start_offline=True, **options)
         name = client.url if name is None else name
-        if self._closed:
+        if self._readings.closed:
             raise LinkClosedError(client.url, "the fleet is closed")
         if name in self._members:
             raise ValueError(f"there is already a controller named {name!r}: give each its own name=")
-        connection = client.start(self._places, self._timers.call_at)
+        connection = client.start(self._places, self._call_at)
         start = loop.time() + self._added * _STAGGER % 1.0 * interval
         self._added += 1
         self._members[name] = _Member(
@@ -135,7 +137,7 @@ class Fleet:
             interval=interval,
             start=start,
             timers=self._timers,
-            take=self._take,
+            readings=self._readings,
         )
         return client
 
@@ -148,12 +150,6 @@ class Fleet:
         member = self._members.pop(name)
         member.remove()
         await member.client.aclose()
-
-    def _take(self, member: _Member, reading: Reading | None) -> bool:
-        """Take a reading; return whether there is room for another one. None only asks."""
-        if reading is not None and not self._closed:
-            self._readings.put_nowait((member, reading))
-        return self._readings.qsize() < self._capacity
 
     def __getitem__(self, name: str) -> TracerClient:
         """Return the client of a controller, to switch its load for example. Raises KeyError if there is none."""
@@ -169,15 +165,51 @@ class Fleet:
         return self
 
     async def __anext__(self) -> FleetReading:
-        self._check_loop()
+        loop = self._check_loop()
+        readings = self._readings
         while True:
-            item = await self._readings.get()
-            if item is None:
-                self._readings.put_nowait(None)  # for whoever else iterates, and for the next call
+            while readings.items:
+                member, reading = readings.items.popleft()
+                if not member.removed:  # by now another one may have its name
+                    return _new(FleetReading, (member.name, reading))
+            if readings.closed:
                 raise StopAsyncIteration
-            member, reading = item
-            if not member.removed:  # by now another one may have its name
-                return FleetReading(member.name, reading)
+            waiter = loop.create_future()
+            readings.waiters.append(waiter)
+            try:
+                await waiter
+            finally:
+                readings.waiters.remove(waiter)
+
+
+class _Readings:
+    """The readings of all members that nobody has fetched yet: an asyncio.Queue that costs a third."""
+
+    __slots__ = ("capacity", "closed", "items", "waiters")
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.closed = False
+        self.items: deque[tuple[_Member, Reading]] = deque()
+        self.waiters: list[asyncio.Future[None]] = []
+        """Those who wait until there may be something, or until this is closed."""
+
+    def put(self, member: _Member, reading: Reading) -> None:
+        """Add a reading, unless this is closed."""
+        if not self.closed:
+            self.items.append((member, reading))
+            self._wake()
+
+    def close(self) -> None:
+        """Add nothing any more."""
+        self.closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        # All of them: one that is woken may have been cancelled at the same moment.
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
 
 class _MemberClient(TracerClient):
@@ -201,10 +233,10 @@ class _Member:
         "_connection",
         "_due",
         "_interval",
+        "_readings",
         "_request",
         "_skipped",
         "_skipped_before",
-        "_take",
         "_timer",
         "_timers",
         "client",
@@ -221,7 +253,7 @@ class _Member:
         interval: float,
         start: float,
         timers: TimerWheel,
-        take: Callable[[_Member, Reading | None], bool],
+        readings: _Readings,
     ) -> None:
         self.name = name
         self.client = client
@@ -229,7 +261,7 @@ class _Member:
         self._connection = connection
         self._interval = interval
         self._timers = timers
-        self._take = take
+        self._readings = readings
         self._request: Request | None = None
         self._skipped = self._skipped_before = 0
         self._due = start
@@ -256,7 +288,7 @@ class _Member:
 
     def _poll(self) -> None:
         """Ask, unless the request before is not answered yet or there is no room for its reading."""
-        if self._request is not None or not self._take(self, None):
+        if self._request is not None or len(self._readings.items) >= self._readings.capacity:
             self._skipped += 1
             return
         self._skipped_before, self._skipped = self._skipped, 0
@@ -276,4 +308,4 @@ class _Member:
 
     def _put(self, reading: Reading) -> None:
         self._request = None
-        self._take(self, reading)
+        self._readings.put(self, reading)

@@ -21,14 +21,15 @@ class Reception:
     """Decodes what comes, and tells when the line is quiet enough for a request."""
 
     __slots__ = (
-        "_blocked_since",
         "_flood_since",
         "_heard",
         "_heard_after",
         "_look_ahead",
+        "_unsolicited",
+        "blocked_since",
         "decoder",
+        "flooded",
         "pending",
-        "unsolicited_bytes",
     )
 
     def __init__(self) -> None:
@@ -41,23 +42,22 @@ class Reception:
         self._heard_after = 0.0
         # Whether a frame may stand behind the incomplete one.
         self._look_ahead = False
-        # Since when bytes without a pause have kept a request from being sent.
-        self._blocked_since: float | None = None
+        self.blocked_since: float | None = None
+        """Since when bytes without a pause have kept a request from being sent; None from each request on."""
+        # How many bytes came since then that nobody asked for.
         self._flood_since = 0.0
-        self.unsolicited_bytes = 0
-        """Bytes that came within about a second, without those that the session has taken for answers."""
+        self._unsolicited = 0
+        self.flooded: bool = False
+        """Whether more than `FLOOD_RATE` of bytes came that nobody asked for."""
 
     def connect(self, now: float) -> None:
         """Begin a new connection, whose input is empty."""
         self._flood_since = now
-        self.unsolicited_bytes = 0
+        self._unsolicited = 0
+        self.flooded = False
 
     def feed(self, data: bytes | memoryview, now: float, not_before: float) -> tuple[list[Event], float]:
         """Return the events that received bytes complete, and the time before which the bytes of these did not come."""
-        if not_before >= self._flood_since + 1.0:
-            self._flood_since = not_before
-            self.unsolicited_bytes = 0
-        self.unsolicited_bytes += len(data)
         decoder = self.decoder
         held = self.pending
         # A whole frame behind the incomplete one came earlier, and these bytes only bring it to light.
@@ -66,7 +66,7 @@ class Reception:
         self.pending = decoder.pending > 0
         if now > self._heard + DUPLICATE_WINDOW:
             # The bytes did not come without end. If the application was busy, a whole frame may hide in them.
-            self._blocked_since = None
+            self.blocked_since = None
         self._heard = now
         if self.pending:
             if not held or decoder.pending <= len(data):
@@ -75,9 +75,14 @@ class Reception:
             self._look_ahead = decoder.may_hide_frame
         return events, came_after
 
-    def is_flooded(self, now: float) -> bool:
-        """Return whether more than `FLOOD_RATE` of bytes came that nobody asked for."""
-        return self.unsolicited_bytes > FLOOD_RATE and self.unsolicited_bytes > FLOOD_RATE * (now - self._flood_since)
+    def count_unsolicited(self, size: int, now: float, not_before: float) -> None:
+        """Note that *size* bytes came that nobody asked for."""
+        if not_before >= self._flood_since + 1.0:
+            self._flood_since = not_before
+            self._unsolicited = 0
+        self._unsolicited += size
+        if self._unsolicited > FLOOD_RATE * max(1.0, now - self._flood_since):
+            self.flooded = True
 
     # Pauses within a frame. Halves of an undamaged reply may come 90 ms apart, so a pause alone discards nothing for
     # `FRAME_PAUSE`. A header that was none could hide the reply behind it for as long, so that is looked for earlier.
@@ -101,7 +106,7 @@ class Reception:
 
     def disconnect(self) -> tuple[list[Event], float]:
         """Return the events of all pending bytes: no more will come."""
-        self._blocked_since = None
+        self.blocked_since = None
         self.pending = False
         return self.decoder.flush(), self._heard_after
 
@@ -117,11 +122,7 @@ class Reception:
         Something is being received, perhaps an unsolicited reply, which must not answer the request. But bytes that
         never end cannot keep requests from being sent forever.
         """
-        if self._blocked_since is None:
-            self._blocked_since = now
+        if self.blocked_since is None:
+            self.blocked_since = now
         longest = LATE_REPLY_WINDOW if self.decoder.in_frame else timeout
-        return min(self._heard + DUPLICATE_WINDOW, self._blocked_since + longest)
-
-    def sent(self) -> None:
-        """Note that a request was sent."""
-        self._blocked_since = None
+        return min(self._heard + DUPLICATE_WINDOW, self.blocked_since + longest)

@@ -13,8 +13,9 @@ __all__ = ["Request", "RequestQueue"]
 
 _READ = ReadRealtime()
 
-# A request is encoded once for all the times that it is sent. There are few different ones.
-_MAX_ENCODED = 16
+# A request is encoded once for all the times that it is sent. Thousands of sessions send few different ones.
+_encoded: dict[tuple[bool, int, int, bytes], tuple[Frame, bytes]] = {}
+_MAX_ENCODED = 64
 
 
 class Request:
@@ -34,7 +35,6 @@ class Request:
         "queued_at",
         "received_before",
         "switch",
-        "urgent",
         "waiters",
     )
 
@@ -61,7 +61,6 @@ class Request:
         self.echoes: int = 0
         """How often it came back."""
         self.switch: LoadSwitch | None = switch
-        self.urgent: bool = command.urgent
         self.internal: bool = False
         """Whether it is the session's own, and no caller has joined it."""
         self.measured_after: float | None = None
@@ -69,16 +68,20 @@ class Request:
         self.waiters: list[Any] = []
         """Who waits for the answer. The driver fills it, the session never looks."""
 
+    @property
+    def urgent(self) -> bool:
+        """Whether it is sent before those that are not; so are all steps of switching the load."""
+        return self.command.urgent or self.switch is not None
+
 
 class RequestQueue:
     """The requests that wait to be sent: urgent ones first, each kind in the order of posting."""
 
-    __slots__ = ("_controller_id", "_encoded", "_probe", "_start_up", "requests")
+    __slots__ = ("_controller_id", "_probe", "_start_up", "requests")
 
     def __init__(self, controller_id: int, *, start_up: bool) -> None:
         self._controller_id = controller_id
         self._start_up = start_up
-        self._encoded: dict[tuple[int, bytes], tuple[Frame, bytes]] = {}
         self._probe: Request | None = None
         self.requests: list[Request] = []
         """In their order."""
@@ -98,7 +101,7 @@ class RequestQueue:
     def put(self, command: Command[Any], attempts: int, now: float, switch: LoadSwitch | None = None) -> Request:
         """Add a request at the end."""
         request = Request(command, self._encode(command), attempts, now, switch)
-        if request.urgent:
+        if command.urgent:
             self.requests.insert(self._urgent(), request)
         else:
             self.requests.append(request)
@@ -176,11 +179,11 @@ class RequestQueue:
         return sum(request.urgent for request in self.requests)
 
     def _encode(self, command: Command[Any]) -> tuple[Frame, bytes]:
-        key = (command.code, command.to_bytes())
-        encoded = self._encoded.get(key)
+        key = (self._start_up, self._controller_id, command.code, command.to_bytes())
+        encoded = _encoded.get(key)
         if encoded is None:
-            if len(self._encoded) >= _MAX_ENCODED:
-                self._encoded.clear()
-            frame = Frame(self._controller_id, *key)
-            encoded = self._encoded[key] = frame, frame.encode(start_up=self._start_up)
+            if len(_encoded) >= _MAX_ENCODED:
+                _encoded.clear()
+            frame = Frame(*key[1:])
+            encoded = _encoded[key] = frame, frame.encode(start_up=self._start_up)
         return encoded

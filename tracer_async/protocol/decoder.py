@@ -86,10 +86,12 @@ class DecoderStats(NamedTuple):
 class FrameDecoder:
     """Turns a stream of bytes into frames; see the module's two rules."""
 
-    __slots__ = ("_corrupt_bytes", "_corrupt_frames", "_frames", "_need", "_noise_bytes", "_pending")
+    __slots__ = ("_corrupt_bytes", "_corrupt_frames", "_frames", "_need", "_noise_bytes", "_pending", "pending")
 
     def __init__(self) -> None:
         self._pending = b""
+        self.pending: int = 0
+        """How many bytes are held back, waiting for more: at most one frame's, 212."""
         # How many bytes have to be pending before there is anything to decide.
         self._need = _HEADER_SIZE
         self._frames = 0
@@ -100,12 +102,7 @@ class FrameDecoder:
     @property
     def stats(self) -> DecoderStats:
         """The counters, as they stand now."""
-        return DecoderStats(self._frames, self._corrupt_frames, self._corrupt_bytes, self._noise_bytes)
-
-    @property
-    def pending(self) -> int:
-        """How many bytes are held back, waiting for more: at most one frame's, 212."""
-        return len(self._pending)
+        return _new(DecoderStats, (self._frames, self._corrupt_frames, self._corrupt_bytes, self._noise_bytes))
 
     @property
     def in_frame(self) -> bool:
@@ -117,6 +114,7 @@ class FrameDecoder:
         data = self._pending + data
         if len(data) < self._need:
             self._pending = data
+            self.pending = len(data)
             return []
         return self._scan(data, quiet=False)
 
@@ -148,6 +146,7 @@ class FrameDecoder:
             return []
         skipped = self._skip(data[:at])
         self._pending = rest._pending
+        self.pending = rest.pending
         self._need = rest._need
         self._frames += rest._frames
         self._corrupt_frames += rest._corrupt_frames
@@ -216,8 +215,10 @@ class FrameDecoder:
             # else the sync bytes began once more within themselves: what came before was a stray EB 90.
         if done < at:
             events.append(self._noise(data[done:at]))
-        self._pending = data[at:]
-        self._need = need
+        if at < size or self.pending:
+            self._pending = data[at:]
+            self.pending = size - at
+            self._need = need
         return events
 
     @staticmethod

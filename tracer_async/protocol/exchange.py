@@ -25,7 +25,6 @@ are judged by `not_before`, so that an application that was busy for seconds can
 
 from __future__ import annotations
 
-from collections import deque
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -102,6 +101,7 @@ class Exchange:
         "_echoes",
         "_fence",
         "_frame",
+        "_others_clear_from",
         "_replies",
         "_sent",
         "_to_settle",
@@ -122,14 +122,15 @@ class Exchange:
         self._sent = 0.0
         # Both oldest first.
         self._unanswered: list[_Unanswered] = []
-        self._replies: deque[_Reply] = deque()
+        self._replies: list[_Reply] = []
         self._duplicating_until = 0.0
         # Latest time until which unsolicited replies may delay the next request; 0 while none came after a request.
         self._unsolicited_limit = 0.0
         self._echoes = _EchoFilter()
-        # For rule 8, see `clear_from`: from when on commands are clear on this connection, and since when each command
-        # has been unsettled. 0 is the key of all commands that were not sent on this connection.
+        # For rule 8, see `clear_from`: from when on commands are clear on this connection (those that were sent on it,
+        # each from a time of its own), and since when each command has been unsettled.
         self._connected_at = 0.0
+        self._others_clear_from: float | None = None
         self._clear_from: dict[int, float] = {}
         self._unsettled: dict[int, float] = {}
         # When the last reading was sent whose own reply may still come, because a copy may have answered it.
@@ -150,6 +151,7 @@ class Exchange:
     def connect(self, now: float) -> None:
         """Begin a new connection. Requests that are unanswered stay so: a late reply can cross connections."""
         self._connected_at = now
+        self._others_clear_from = None
         self._clear_from.clear()
         self._unsettled.clear()
         self._to_settle = True
@@ -184,25 +186,27 @@ class Exchange:
 
     def receive(self, frame: Frame, now: float, not_before: float) -> Match:
         """Tell what a good frame is; for an answer, set `since` and `ambiguous`."""
+        command = frame.command
         if self._unanswered:
             self._forget(not_before)
-        original = self._original(frame.command, not_before) if self._replies else None
+        original = self._original(command, not_before)
         request = self._frame
         may_be_echo = False
+        echoes = self._echoes
         # Comparing lengths is quicker than the hash of a frame: most replies are longer than any request.
-        if len(frame.data) <= self._echoes.longest and frame in self._echoes.requests:
-            verdict = self._echoes.judge(frame, not_before)
+        if len(frame.data) <= echoes.longest and frame in echoes.requests:
+            verdict = echoes.judge(frame, not_before)
             if verdict is _Echo.YES:
                 return _ECHO
             may_be_echo = verdict is _Echo.PERHAPS
-        if request is None or frame.command != request.command:
+        if request is None or command != request.command:
             # What may be an echo settles nothing: the reply may still come.
-            return _ECHO if may_be_echo else self._receive_other(frame.command, now, original)
+            return _ECHO if may_be_echo else self._receive_other(command, now, original)
         older = None
         if self._unanswered:
-            older = self._oldest(frame.command) if may_be_echo else self._settle(frame.command)
-        self.since = self._sent if older is None else older.sent
-        reading = frame.command == _READ_REALTIME
+            older = self._oldest(command) if may_be_echo else self._settle(command)
+        since = self._sent if older is None else older.sent
+        reading = command == _READ_REALTIME
         may_be_copy = original is not None and not reading
         behind = self._behind if reading else None
         if behind is not None and not_before >= behind + LATE_REPLY_WINDOW:
@@ -210,23 +214,22 @@ class Exchange:
         if older is not None or may_be_echo or may_be_copy:
             # Either this is the older request's reply, an echo or a copy, and ours will still come, or the older one's
             # never comes. Readings are taken one after the other: there a copy is far more rare than an answer.
-            self._keep_unanswered(frame.command, now)
-        elif behind is None:
-            self._unanswered.clear()
+            self._keep_unanswered(command, now)
         elif self._unanswered:
-            self._unanswered = [unanswered for unanswered in self._unanswered if unanswered.sent > behind]
-        if original is not None:
-            self.since = min(self.since, original.sent)
+            self._unanswered = [] if behind is None else [older for older in self._unanswered if older.sent > behind]
+        if original is not None and original.sent < since:
+            since = original.sent
+        self.since = since
         self.ambiguous = may_be_echo or older is not None or original is not None
         if reading:
-            self.certain_since = self.since if behind is None else min(self.since, behind)
+            self.certain_since = since if behind is None or since < behind else behind
             self._behind = None if behind is None and original is None else self._sent
             if self._to_settle:
                 self._reading_answered(now, copies_id=frame.controller_id == request.controller_id)
         elif not self.ambiguous:
             self._behind = None
         self._frame = self.deadline = None
-        self._may_come_again(frame.command, self._sent, now)
+        self._may_come_again(command, self._sent, now)
         self.free_at = self._pause(now)
         return _ANSWER
 
@@ -258,8 +261,9 @@ class Exchange:
         """
         if command in self._unsettled:
             return None
-        first = self._clear_from.get(0)
-        return first if command is None else self._clear_from.get(command, first)
+        if command is None:
+            return self._others_clear_from
+        return self._clear_from.get(command, self._others_clear_from)
 
     def copies_until(self, command: int) -> float:
         """Return until when a copy of an earlier reply to *command* may come; may lie in the past."""
@@ -276,7 +280,8 @@ class Exchange:
         self._echoes.reading_answered(copies_id=copies_id)
         if self.certain_since < self._connected_at:
             return
-        self._clear_from.setdefault(0, now + DUPLICATE_WINDOW)
+        if self._others_clear_from is None:
+            self._others_clear_from = now + DUPLICATE_WINDOW
         if self._unsettled:
             for command in [command for command, sent in self._unsettled.items() if self.certain_since >= sent]:
                 del self._unsettled[command]
@@ -314,7 +319,7 @@ class Exchange:
         """Return the oldest reply to *command* that a frame which came after *not_before* may be the copy of."""
         replies = self._replies
         while replies and not_before >= replies[0].copies_until:
-            replies.popleft()
+            del replies[0]
         for reply in replies:
             if reply.command == command:
                 return reply
@@ -371,7 +376,7 @@ class _EchoFilter:
         """The requests that were sent lately, and when each was sent last."""
         self.longest = 0
         """The most data bytes that any of them had."""
-        self._due: set[Frame] = set()
+        self._due: list[Frame] = []
         self._echoes: bool | None = None
         self._reading_sent = False
         self._copies_id = False
@@ -384,14 +389,17 @@ class _EchoFilter:
     def sent(self, frame: Frame, now: float) -> None:
         """Note that a request is sent."""
         requests = self.requests
-        if frame not in requests and len(requests) >= _MAX_SENT_FRAMES:
+        if len(requests) >= _MAX_SENT_FRAMES and frame not in requests:
             oldest = min(requests, key=requests.__getitem__)
             del requests[oldest]
-            self._due.discard(oldest)
+            if oldest in self._due:
+                self._due.remove(oldest)
         requests[frame] = now
-        self.longest = max(self.longest, len(frame.data))
+        if len(frame.data) > self.longest:  # noqa: PLR1730  # for every request: `max` takes five times as long
+            self.longest = len(frame.data)
         if self._echoes is not False:
-            self._due.add(frame)
+            if frame not in self._due:
+                self._due.append(frame)
             if frame.command == _READ_REALTIME:
                 self._reading_sent = True
 
@@ -418,6 +426,6 @@ class _EchoFilter:
             # The line has begun to echo if the controller does not answer with the ID of the request.
             return _Echo.NO if self._copies_id else _Echo.YES
         if frame in self._due:
-            self._due.discard(frame)
+            self._due.remove(frame)
             return _Echo.YES
         return _Echo.PERHAPS

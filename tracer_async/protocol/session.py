@@ -143,6 +143,7 @@ class Session:
         "_unanswered_in_a_row",
         "_unsolicited",
         "_up",
+        "frame_events",
         "last_command_sent",
     )
 
@@ -164,6 +165,8 @@ class Session:
         """When a command other than a reading was last sent. What was measured before may not be so any more."""
         self._requests = self._answers = self._timeouts = 0
         self._late = self._unsolicited = self._echo_count = self._links = 0
+        self.frame_events: bool = True
+        """Whether each good frame is an event. A driver that has no use for them sets it to False."""
 
     @property
     def stats(self) -> SessionStats:
@@ -274,7 +277,7 @@ class Session:
         received, came_after = reception.feed(data, now, not_before)
         if received:
             self._take(events, received, came_after, now)
-        if reception.unsolicited_bytes > FLOOD_RATE and reception.is_flooded(now):
+        if reception.flooded:
             error = f"more than {FLOOD_RATE // 1024} KiB/s came that nobody asked for. Is this a serial bridge?"
             events.append(LinkFailed(LinkFloodedError(self._options.name, error)))
         return events
@@ -287,18 +290,19 @@ class Session:
 
     def deadline(self, now: float) -> float | None:
         """Return when `tick` or `data_to_send` has something to do at the latest; None: when something happens."""
-        when = self._reception.deadline() if self._reception.pending else None
         if self._flight is not None:
             due = self._exchange.deadline
         elif self._up:
-            due = self._next(now)[1] if self._queue.requests else None
+            request, when = self._next(now) if self._queue.requests else (None, 0.0)
+            due = None if request is None else when
         else:
             due = self._queue.earliest(self._down_since)
             if due is not None:
                 due += self._options.link_timeout
-        if when is None or due is None:
-            return due if when is None else when
-        return min(when, due)
+        if not self._reception.pending:
+            return due
+        when = self._reception.deadline()
+        return when if due is None else min(when, due)
 
     def tick(self, now: float) -> list[SessionEvent]:
         """Do what has become due: the end of pauses, timeouts, requests that waited too long for a connection."""
@@ -313,8 +317,7 @@ class Session:
             self._expire(now, events)
         return events
 
-    @property
-    def idle(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether no request waits and nothing is being received, so that nothing becomes due."""
         return self._flight is None and not self._queue.requests and not self._reception.pending
 
@@ -322,18 +325,19 @@ class Session:
         """Return whether `data_to_send` has anything. The driver then makes sure that all input is received."""
         if self._flight is not None or not self._up or not self._queue.requests:
             return False
-        when = self._next(now)[1]
-        return when is not None and when <= now
+        request, when = self._next(now)
+        return request is not None and when <= now
 
     def data_to_send(self, now: float) -> bytes:
         """Return the bytes to write now: one request, or nothing."""
-        if self._flight is not None or not self._up or not self._queue.requests:
+        requests = self._queue.requests
+        if self._flight is not None or not self._up or not requests:
             return b""
         request, when = self._next(now)
-        if request is None or when is None or when > now:
+        if request is None or when > now:
             return b""
-        self._queue.requests.remove(request)
-        self._reception.sent()
+        requests.remove(request)
+        self._reception.blocked_since = None
         if not request.attempts:
             request.first_sent = now
             request.received_before = self._reception.decoder.stats
@@ -355,8 +359,8 @@ class Session:
 
     # Which request comes next.
 
-    def _next(self, now: float) -> tuple[Request | None, float | None]:
-        """Return the request to be sent next, and when it may be. At least one must wait."""
+    def _next(self, now: float) -> tuple[Request | None, float]:
+        """Return the request to be sent next, if there is one, and when it may be. At least one must wait."""
         request = self._queue.requests[0]
         exchange = self._exchange
         when = exchange.free_at
@@ -372,7 +376,7 @@ class Session:
         elif request.internal and not self._queue.has_command:
             self._queue.drop_probe()  # nobody waits for the command that it had to come before
             if not self._queue.requests:
-                return None, None
+                return None, when
             request = self._queue.requests[0]
         if request.measured_after is not None:
             when = max(when, exchange.copies_until(_READ_REALTIME))
@@ -386,17 +390,20 @@ class Session:
         """
         exchange = self._exchange
         for frame in received:
-            if type(frame) is not Frame:
+            if not isinstance(frame, Frame):
+                self._reception.count_unsolicited(len(frame.raw), now, not_before)
                 continue
-            events.append(frame)
+            if self.frame_events:
+                events.append(frame)
             match = exchange.receive(frame, now, not_before)
             if match is _ANSWER:
-                self._reception.unsolicited_bytes -= OVERHEAD + len(frame.data)
                 request, self._flight = self._flight, None
                 assert request is not None  # noqa: S101  # the exchange and the session agree on what is in flight
                 self._unanswered_in_a_row = 0
                 self._answer(request, frame, now, events)
-            elif match is _LATE:
+                continue
+            self._reception.count_unsolicited(OVERHEAD + len(frame.data), now, not_before)
+            if match is _LATE:
                 self._unanswered_in_a_row = 0
                 self._late += 1
             elif match is _ECHO:
@@ -443,7 +450,8 @@ class Session:
                 self._queue.put_step(request, switch.step, self._options.retries + 1 if reading else 1)
                 return
             outcome = end
-        was_probe = self._queue.end_probe(request)
+        # A probe is a reading that must have been taken after a certain time.
+        was_probe = request.measured_after is not None and self._queue.end_probe(request)
         if isinstance(outcome, Answer):
             events.append(_new(Answered, (request, outcome)))
             return

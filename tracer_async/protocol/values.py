@@ -24,10 +24,14 @@ __all__ = [
 
 # Offsets as in the document's table of the A0 reply: four reserved bytes are kept as they come.
 _REALTIME = Struct("<HH2sHHH???c????BHc")
+_unpack_realtime = _REALTIME.unpack
 
 # The bytes 12 to 19, of which all but byte 15 are flags, and the bits that must be 0 in them.
 _flags = Struct(">Q").unpack_from
 _NO_FLAGS = 0xFEFEFE00FEFEFEFE
+
+# What the constructor of a NamedTuple calls, which takes a quarter of the whole decoding for so many fields.
+_new = tuple.__new__
 
 
 class RealtimeData(NamedTuple):
@@ -88,7 +92,7 @@ class RealtimeData(NamedTuple):
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Decode the data of an A0 reply. Raises ValueError unless it is 24 bytes and every flag is 0 or 1."""
-        if len(data) != _REALTIME.size:
+        if len(data) != 24:
             raise ValueError(f"real-time data is 24 bytes, not {len(data)}")
         if _flags(data, 12)[0] & _NO_FLAGS:
             raise ValueError(f"a flag of real-time data is neither 0 nor 1: {data.hex()}")
@@ -110,7 +114,7 @@ class RealtimeData(NamedTuple):
             temperature,
             charge,
             reserved_23,
-        ) = _REALTIME.unpack(data)
+        ) = _unpack_realtime(data)
         values = (
             battery / 100,
             pv / 100,
@@ -128,8 +132,7 @@ class RealtimeData(NamedTuple):
             charge / 100,
             reserved_4 + reserved_15 + reserved_23,
         )
-        # What the constructor of a NamedTuple calls, which takes a quarter of the whole decoding for so many fields.
-        return tuple.__new__(cls, values)
+        return _new(cls, values)
 
     def to_bytes(self) -> bytes:
         """Encode as the 24 data bytes of an A0 reply.

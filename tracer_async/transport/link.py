@@ -57,9 +57,10 @@ class _Scratch:
     Not across event loops: those of other threads read at the same moment.
     """
 
-    __slots__ = ("__weakref__", "buffer", "count")
+    __slots__ = ("__weakref__", "buffer", "count", "time")
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.time = loop.time
         self.buffer = memoryview(bytearray(BUFFER_SIZE))
         self.count = array("i", [0])
 
@@ -70,11 +71,11 @@ _scratches_lock = Lock()
 
 def _scratch(loop: asyncio.AbstractEventLoop) -> _Scratch:
     if sys.platform == "win32":  # its event loop reads ahead, into a buffer for each link
-        return _Scratch()
+        return _Scratch(loop)
     with _scratches_lock:
         scratch = _scratches.get(loop)
         if scratch is None:
-            scratch = _scratches[loop] = _Scratch()
+            scratch = _scratches[loop] = _Scratch(loop)
         return scratch
 
 
@@ -83,16 +84,16 @@ class Link(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_aborted",
+        "_buffer",
         "_descriptor",
-        "_empty_at",
         "_hides_input",
         "_owner",
         "_read_at",
         "_scratch",
         "_sized",
-        "_time",
         "_transport",
         "_up",
+        "empty_at",
         "lost",
         "opening",
         "reset_address",
@@ -102,7 +103,7 @@ class Link(asyncio.BufferedProtocol):
         loop = asyncio.get_running_loop()
         self._owner = owner
         self._scratch = _scratch(loop)
-        self._time = loop.time
+        self._buffer = self._scratch.buffer
         self._transport: asyncio.Transport | None = None
         self._descriptor = -1
         self._aborted = False
@@ -114,7 +115,9 @@ class Link(asyncio.BufferedProtocol):
         """Whether a read goes straight from the kernel to the buffer, so that a short read shows an empty input."""
         self._hides_input = False
         """Whether the transport may hold input that has left the kernel (TLS)."""
-        self._read_at = self._empty_at = loop.time()
+        self._read_at = loop.time()
+        self.empty_at: float = self._read_at
+        """When the input was last known to be empty."""
         self.lost: asyncio.Future[None] = loop.create_future()
         """Done when the transport has released everything."""
         self.reset_address: tuple[Any, ...] | None = None
@@ -133,31 +136,31 @@ class Link(asyncio.BufferedProtocol):
         self._sized = not encrypted and transport.get_extra_info("socket") is not None
         if not encrypted:
             # With TLS, what came with the end of the handshake is in the transport already.
-            self.unread(self._time())
+            self.unread(self._scratch.time())
         self._up = True
         self._owner.link_up(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # the buffer is there already
         """See `asyncio.BufferedProtocol`."""
-        self._read_at = self._time()
-        return self._scratch.buffer
+        self._read_at = self._scratch.time()
+        return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """See `asyncio.BufferedProtocol`."""
-        not_before = self._empty_at
+        not_before = self.empty_at
         short = nbytes < BUFFER_SIZE
         if not self._sized:
             self._hides_input = not short
-            self.unread(self._time())
+            self.unread(self._scratch.time())
         elif short:
-            self._empty_at = self._read_at
+            self.empty_at = self._read_at
         if not self._aborted:
-            self._owner.bytes_received(self._scratch.buffer[:nbytes], not_before)
+            self._owner.bytes_received(self._buffer[:nbytes], not_before)
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`. The size of *data* says nothing about what the transport has left unread."""
-        not_before = self._empty_at
-        self.unread(self._time())
+        not_before = self.empty_at
+        self.unread(self._scratch.time())
         if not self._aborted:
             self._owner.bytes_received(data, not_before)
 
@@ -173,10 +176,6 @@ class Link(asyncio.BufferedProtocol):
 
     # What the owner calls.
 
-    def is_drained(self, now: float) -> bool:
-        """Return whether the input was empty within the last millisecond: less than a byte takes at 9600 baud."""
-        return now - self._empty_at < FRESH
-
     def unread(self, now: float) -> int | None:
         """Return how many bytes wait in the kernel, or None where that cannot be told.
 
@@ -184,22 +183,23 @@ class Link(asyncio.BufferedProtocol):
         """
         transport = self._transport
         # A transport that is closing may have closed its descriptor, and another link may have got the number.
-        if self._descriptor < 0 or transport is None or self._hides_input or transport.is_closing():
+        descriptor = self._descriptor
+        if descriptor < 0 or transport is None or self._hides_input or transport.is_closing():
             return None
         count = self._scratch.count
         if sys.platform != "win32":
             try:
-                fcntl.ioctl(self._descriptor, termios.FIONREAD, count)
+                fcntl.ioctl(descriptor, termios.FIONREAD, count)
             except OSError:
                 return None
         unread = count[0]
-        if unread == 0 and now > self._empty_at:
-            self._empty_at = now
+        if unread == 0 and now > self.empty_at:
+            self.empty_at = now
         return unread
 
     def note_read(self, until: float) -> None:
         """Note that all input that had arrived at *until* has been read, where `unread` could not tell."""
-        self._empty_at = max(self._empty_at, until)
+        self.empty_at = max(self.empty_at, until)
 
     def write(self, data: bytes) -> None:
         """Send *data*. On a link that is breaking this does nothing, and `link_down` follows."""
