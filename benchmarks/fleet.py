@@ -245,7 +245,7 @@ async def _measure(name: str, port: int, size: int, interval: float, seconds: fl
 
 
 def measured(case: Case, interval: float, seconds: float) -> Seen:
-    """Measure one fleet in a fresh process, on a core of its own, against a fresh responder on another."""
+    """Measure one fleet in a new process on its own core, with a new responder on another core."""
     with running("responder", "lean", 1) as responder:
         port = heard(responder)
         what = ("--contender", case.name, "--loop", case.loop, "--port", port, "--size", case.size)
@@ -262,7 +262,7 @@ def measured(case: Case, interval: float, seconds: float) -> Seen:
 
 
 def _sizes(effort: Effort) -> list[tuple[str, int]]:
-    """Return the loops and the numbers of controllers, as far as open files go."""
+    """Return the loops and the numbers of controllers that the limit of open files permits."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = hard if hard != resource.RLIM_INFINITY else 1 << 20
     if soft < most:

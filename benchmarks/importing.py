@@ -15,7 +15,7 @@ COMMAND = "python -m benchmarks.importing"
 BASE = "import asyncio, anyio"
 PROJECT = "import tracer_async"
 
-# Whatever an extra brings, by the name that it is imported by.
+# Import names of all packages that belong to an extra.
 EXTRAS = (
     "serial", "serial_asyncio", "serialx", "click", "rich", "aiomqtt", "paho", "prometheus_client", "aiohttp",
     "aiosqlite", "numpy", "pyarrow", "uvloop", "pymodbus",
@@ -29,7 +29,7 @@ def milliseconds(code: str) -> float:
 
 
 def extras_imported() -> list[str]:
-    """Return which modules of extras are there after the import."""
+    """Return the modules of extras that the import loads."""
     return _python("-c", f"import sys, tracer_async; print(*sorted(set(sys.modules) & set({EXTRAS!r})))").stdout.split()
 
 
@@ -48,7 +48,7 @@ def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def run(effort: Effort) -> Row:
     """Measure it."""
-    milliseconds(PROJECT)  # whatever is not compiled yet is compiled now
+    milliseconds(PROJECT)  # compile the byte code first
     contenders = {code: partial(milliseconds, code) for code in (BASE, PROJECT)}
     times = interleaved(contenders, effort.pick(25, 9, 1))
     more = Spread.of(b - a for a, b in zip(times[BASE], times[PROJECT], strict=True))
@@ -65,7 +65,7 @@ def run(effort: Effort) -> Row:
         ],
         [
             Table("", ("import", "ms"), rows),
-            Table("", ("module", "ms by itself"), [(f"`{name}`", f"{cost:.1f}") for name, cost in dearest(10)]),
+            Table("", ("module", "ms, own time"), [(f"`{name}`", f"{cost:.1f}") for name, cost in dearest(10)]),
         ],
     )
 

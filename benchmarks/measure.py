@@ -121,7 +121,7 @@ def why_without(package: str) -> str:
 def running(
     module: str, *arguments: object, python: str = sys.executable, env: dict[str, str] | None = None
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run a module of the benchmarks in a process of its own until the block ends; parent and child exchange lines."""
+    """Run a benchmark module in a separate process until the block ends. Parent and child exchange lines."""
     process = subprocess.Popen(
         [python, "-m", f"benchmarks.{module}", *map(str, arguments)],
         cwd=ROOT,

@@ -11,7 +11,7 @@ REPLY_SIZE = 36
 REQUEST = Frame(0x16, CommandCode.READ_REALTIME, b"").encode()
 """18 bytes, with the start-up bytes in front, as the client sends it."""
 
-# Modbus TCP, for the peers: as many registers as hold the 24 data bytes of a reply.
+# Modbus TCP, for the peers: as many registers as needed for the 24 data bytes of a reply.
 REGISTERS = 12
 _MODBUS_REPLY = bytes((0, 0, 0, 3 + 2 * REGISTERS, 1, 3, 2 * REGISTERS)) + bytes(range(2 * REGISTERS))
 
@@ -79,7 +79,7 @@ def cut_at_random(stream: bytes, longest: int, seed: int = 3) -> list[bytes]:
 
 
 def hostile(unit: bytes, size: int) -> bytes:
-    """Return *size* bytes of *unit*, again and again; of an empty one, random bytes."""
+    """Return *size* bytes of repeated *unit*. If it is empty, return random bytes."""
     if not unit:
         return random.Random(4).randbytes(size)
     return (unit * (size // len(unit) + 1))[:size]
@@ -98,7 +98,7 @@ def ending_in_7f(length: int, filler: int = 0) -> bytes | None:
 def overlapping_7f() -> bytes:
     """Return the densest such unit: headers of 7 bytes, whose command and length are the next one's EB 90.
 
-    A length of 90 (hexadecimal) is 144; 149 bytes on from an ID stands an ID again, because one of the 21 is 9 long.
+    A length of 90 (hexadecimal) is 144. The byte 149 after an ID is an ID again, because one of the 21 is 9 long.
     """
     return (SYNC + b"\x7f") * 20 + SYNC + b"\x7f\xa0\x90"
 

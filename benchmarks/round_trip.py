@@ -302,7 +302,7 @@ def _table(sets: Repeats) -> Table:
     return Table("", columns, rows)
 
 
-# On each loop: how many times whose rate is to be reached.
+# For each loop: the contender to compare with, and the required ratio of the rates.
 WANTED = (
     (RAW, "asyncio", 1.0),
     (RAW, "uvloop", 0.55),

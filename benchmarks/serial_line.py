@@ -120,7 +120,7 @@ CONTENDERS: Contenders[Contender] = {
 def respond(byte_time: float) -> None:
     """Be the controller on a new pseudo-terminal: answer each request when a wire would have carried both.
 
-    The last fifth of a millisecond is spent looking at the clock: a sleep is not exact enough for what is measured.
+    It polls the clock for the last 0.2 ms, because a sleep is not exact enough for this measurement.
     """
     import tty
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["tracer_async"]):  # what is imported earlier, by anyone, is not instrumented
+with atheris.instrument_imports(include=["tracer_async"]):  # modules imported before this block are not instrumented
     from fuzz import fuzz_decoder, fuzz_session
     from fuzz.make_corpus import SEEDS, write_corpus
 

@@ -59,8 +59,8 @@ class AnswerJudge:
                 free_from = min(free_from, self._abandoned_at)
             assert now >= free_from + self._fence - 1e-9, "sent while a request is in flight, or within its fence"
         if self._behind is not None and (self._controller.is_open(self._behind) or self._wire.is_open(self._behind)):
-            # The documented limit of readings in an unbroken run: a copy was taken for the answer to a reading, and the
-            # line has not been given the pause in which that shows.
+            # The documented limit for readings without pauses: a copy was taken for the answer to a reading, and the
+            # line had no pause in which the extra reply is noticed.
             self.within_promise = False
         self._settled, self._abandoned_at = False, None
         self._timeouts = timeouts

@@ -56,7 +56,7 @@ class ModelController:
 
         The *lost* ones before it get no reply: they were carried out, or were never received.
         """
-        # What comes later than the window is beyond what the protocol module promises.
+        # A reply after the window is outside the promise of the protocol module.
         while self._unanswered and now >= self._unanswered[0].at + LATE_REPLY_WINDOW:
             self._unanswered.popleft()
         for _ in range(min(lost, len(self._unanswered) - 1)):

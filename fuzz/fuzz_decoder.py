@@ -29,10 +29,10 @@ from tracer_async.protocol import (
     crc16,
 )
 
-__all__ = ["FLUSH", "MEND", "check"]
+__all__ = ["FLUSH", "REPAIR", "check"]
 
-MEND = 0x80
-"""Option in the first byte: correct the CRC and end byte of each frame. A fuzzer cannot compute a CRC."""
+REPAIR = 0x80
+"""Option in the first byte: correct the CRC and end byte of each frame, because a fuzzer cannot compute a CRC."""
 
 FLUSH = 0xF0
 """From here on, a cut is no size of a chunk, but a flush."""
@@ -43,20 +43,20 @@ def check(data: bytes) -> None:
     options, data = data[:1] or b"\x00", data[1:]
     number = options[0] & 0x0F
     cuts, stream = data[:number], data[number:]
-    if options[0] & MEND:
-        stream = mended(stream)
+    if options[0] & REPAIR:
+        stream = repaired(stream)
 
     decoder = FrameDecoder()
     events: list[Event] = []
     expected: list[Event] = []
     for segment in segments(stream, cuts):
-        told = fed = 0
+        reported = fed = 0
         for chunk in segment:
             fed += len(chunk)
             found = decoder.feed(memoryview(chunk))
-            told += sum(len(raw(event)) for event in found)
+            reported += sum(len(raw(event)) for event in found)
             events += found
-            assert decoder.pending == fed - told, "a byte is in no event, or in two"
+            assert decoder.pending == fed - reported, "a byte is in no event, or in two"
             assert decoder.pending < OVERHEAD + MAX_DATA, "more than one frame is held"
         events += decoder.flush()
         assert decoder.pending == 0, "a flush leaves bytes pending"
@@ -74,7 +74,7 @@ def check(data: bytes) -> None:
 
 
 def segments(stream: bytes, cuts: bytes) -> list[list[bytes]]:
-    """*stream* in chunks, the sizes taken from *cuts* again and again; a flush begins a new segment."""
+    """*stream* in chunks, the sizes taken cyclically from *cuts*; a flush begins a new segment."""
     if not any(0 < cut < FLUSH for cut in cuts):
         return [[stream]]
     result: list[list[bytes]] = [[]]
@@ -138,7 +138,7 @@ def is_found_behind(good: Frame, stream: bytes) -> bool:
     return False
 
 
-def mended(stream: bytes) -> bytes:
+def repaired(stream: bytes) -> bytes:
     """*stream* with CRC and end byte put right wherever it holds a header and has room for its frame."""
     result = bytearray(stream)
     at = 0

@@ -3,19 +3,19 @@
 The fuzzer plays the callers, the wire, the clock, the application that blocks and, within the rules of the protocol or
 beyond them, the controller. Time is a number, and there is no event loop.
 
-Invariant: whatever happens in whatever order,
+Invariant: for every sequence of events,
 
 * nothing raises but `LinkClosedError` on a closed session, and requests fail with a `TracerError`;
 * each request has exactly one outcome, and a cancelled one has none;
 * at most one request is in flight, and the next is sent only once it is answered, or the fence has passed;
 * settings are sent at most once for each request, other commands at most once more than there are retries;
 * commands go in order and before readings, but behind the reading that makes their reply distinguishable;
-* from the command of a switching of the load to its end, no other command is sent;
+* from the command of a load switch to its end, no other command is sent;
 * an equal request is joined if that is asked for, and never otherwise;
 * an answer is its request's, or since then: `Answer.since` is no later than the request that the controller answered,
   and what the controller did is between `since` and `received_at`;
 * a command succeeds only by the reply to it, and no echo is an answer: else it fails with `AmbiguousReplyError`;
-* a switching of the load succeeds only if the load was so since the call, and is refused only if the controller
+* a load switch succeeds only if the load had that state since the call, and is refused only if the controller
   answered this command with the other state;
 * no request times out whose reply had arrived in time, however late the application reads it;
 * the session says when it has to be called next; without new events each request ends within a bounded time; on closing
@@ -73,7 +73,7 @@ SETTINGS = ControlSettings(
 
 @dataclass(frozen=True, slots=True)
 class OwnCommand(Command[None]):
-    """A command of a user's own, whose replies may make it raise anything."""
+    """A custom command that may raise any error for a reply."""
 
     code: ClassVar[int] = 0x55
 
@@ -107,7 +107,7 @@ TIMEOUT = 1.0
 FENCES = (0.0, 0.3, 1.0, 3.0)
 MAX_TIMEOUTS = (None, 1, 3, 1000)
 
-# As many requests as the exchange remembers to be unanswered, and as a reply's number has room for.
+# Maximum of unanswered requests that the exchange remembers, and that a reply's number can count.
 MOST_REQUESTS = 64
 
 
@@ -243,7 +243,7 @@ class Scene:
     def _failed(self, request: Request, error: TracerError) -> None:
         """A request has failed."""
         entry = self._end(request)
-        assert isinstance(error, TracerError), f"a caller is told {error!r}"
+        assert isinstance(error, TracerError), f"a caller gets {error!r}"
         if entry is not None:
             self.answers.failed(entry, error)
 
@@ -410,7 +410,7 @@ class Scene:
         self.due()
 
     def connect(self, argument: int) -> None:  # noqa: ARG002
-        """The link is there, again."""
+        """The link is up again."""
         self.resume(0)
         if not self.up and not self.closed:
             self.up = True

@@ -10,7 +10,7 @@ import sys
 from hashlib import sha256
 from pathlib import Path
 
-from fuzz.fuzz_decoder import FLUSH, MEND
+from fuzz.fuzz_decoder import FLUSH, REPAIR
 from fuzz.fuzz_session import OPERATIONS
 from tracer_async.protocol import SYNC, Frame, RealtimeData
 
@@ -42,7 +42,7 @@ def decoder_seeds() -> list[bytes]:
         reply[:20],
     ]
     cuts = [b"", b"\x01", b"\x07\x00\x03", bytes((20, FLUSH, 3))]
-    return [bytes((len(cut) | option,)) + cut + stream for stream in streams for cut in cuts for option in (0, MEND)]
+    return [bytes((len(cut) | option,)) + cut + stream for stream in streams for cut in cuts for option in (0, REPAIR)]
 
 
 def session_seeds() -> list[bytes]:
@@ -133,7 +133,7 @@ SEEDS = {"decoder": decoder_seeds, "session": session_seeds}
 
 
 def write_corpus(folder: Path, seeds: list[bytes]) -> None:
-    """Write each seed to a file of its own, named as libFuzzer would not, so that it is known for a seed."""
+    """Write each seed to its own file. The name differs from libFuzzer's names, so that seeds can be recognized."""
     folder.mkdir(parents=True, exist_ok=True)
     for seed in seeds:
         (folder / f"seed-{sha256(seed).hexdigest()[:16]}").write_bytes(seed)

@@ -22,7 +22,7 @@ class Open:
     posted_at: float
     order: int
     load: LoadState | None = None
-    """The wanted state, if this is a switching of the load."""
+    """The wanted state, if this is a load switch."""
     callers: int = 1
     sent: list[Asked] = field(default_factory=list)
 
@@ -111,7 +111,7 @@ class RequestJudge:
         self._last_sent[code] = now
 
     def reading_came(self, asked: Asked, now: float) -> None:
-        """The reply to a reading has come, whatever the session makes of it."""
+        """The reply to a reading has arrived, accepted by the session or not."""
         if asked.at >= self._connected_at:
             self._replies.append((asked.at, now))
 
@@ -145,7 +145,7 @@ class RequestJudge:
             assert all(other.order > entry.order for other in unsent), "a request overtakes an earlier one"
 
     def _blocked(self) -> bool:
-        """Return whether a reading has to be answered before the command whose turn it is."""
+        """Return whether a reading has to be answered before the next command."""
         commands = [entry for entry in self.open.values() if not entry.is_reading]
         urgent = [entry for entry in commands if entry.command.urgent]
         if urgent:

@@ -50,12 +50,12 @@ class Passage:
 
 
 class Wire:
-    """Bytes are in the air first, then unread in the input buffer. Frames keep their order."""
+    """Bytes are first in transit, then unread in the input buffer. Frames keep their order."""
 
     def __init__(self) -> None:
         self._air = bytearray()
         self._unread = bytearray()
-        # Places in the stream of all bytes: behind what has arrived, and behind what is in the air.
+        # Offsets in the stream of all bytes: the end of the bytes that have arrived, and the end of those in transit.
         self._arrived = 0
         self._end = 0
         self._passages: list[Passage] = []
@@ -69,7 +69,7 @@ class Wire:
         is_echo: bool = False,
         original: Passage | None = None,
     ) -> Passage:
-        """Put a frame into the air."""
+        """Put a frame in transit."""
         start = self._end
         self.put_bytes(frame.encode(start_up=start_up))
         passage = Passage(frame, asked, start + (len(START_UP) if start_up else 0), self._end, is_echo, original)
@@ -77,7 +77,7 @@ class Wire:
         return passage
 
     def put_bytes(self, data: bytes) -> None:
-        """Put bytes into the air that are no reply to a request."""
+        """Put bytes in transit that are no reply to a request."""
         self._air += data
         self._end += len(data)
 
@@ -119,7 +119,7 @@ class Wire:
         return len(self._air)
 
     def lose(self, *, keeps_bytes: bool) -> None:
-        """Lose the connection, after everything was read that had arrived. A bridge may keep what is in the air."""
+        """Lose the connection after all arrived bytes were read. A bridge may keep the bytes in transit."""
         assert not self._unread
         if not keeps_bytes:
             self._air.clear()

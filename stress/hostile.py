@@ -38,7 +38,7 @@ KINDS = {
 
 _MOST_GROWTH = 4_000_000
 
-# Bytes, and how many of them a second are just below what is given up.
+# Bytes, and a rate in bytes/s just below the flood limit.
 _CHUNK = 4096
 _BELOW = 0.9 * FLOOD_RATE
 
@@ -74,7 +74,7 @@ def flood(server: socket.socket, garbage: bytes, rate: float | None) -> None:
 async def suffer(port: int, seconds: float) -> Suffering:
     """Poll a peer that sends garbage, for some seconds."""
     async with TracerClient(
-        f"tcp://127.0.0.1:{port}", timeout=0.2, dead_after=10_000, backoff=(0.1, 1.0), start_offline=True
+        f"tcp://127.0.0.1:{port}", timeout=0.2, max_timeouts=10_000, backoff=(0.1, 1.0), start_offline=True
     ) as tracer:
         gc.collect()
         memory, cpu = resident(), time.process_time()

@@ -64,10 +64,10 @@ class Wire(Protocol):
         """Close the connection, if there is one."""
 
     def pause(self) -> None:
-        """Leave what comes unread."""
+        """Stop reading."""
 
     def resume(self) -> None:
-        """Read what has come, and go on reading."""
+        """Read what has arrived, and continue reading."""
 
 
 class Site:
@@ -78,11 +78,11 @@ class Site:
         self.late: list[str] = []
         """Replies that were handed to the kernel later than the bounds of the library's promises."""
         self.lost = False
-        """Whether whatever is sent gets lost."""
+        """Whether everything that is sent gets lost."""
         self.cut = False
         """Whether no connection can be made, or be kept."""
         self.blocked_since: float | None = None
-        """Since when nothing has been read; what is sent meanwhile is served afterwards."""
+        """Time since which nothing has been read. Requests sent in that time are answered afterwards."""
         self.wires: set[Wire] = set()
 
     async def outage(self, random: Random) -> None:
@@ -97,7 +97,7 @@ class Site:
                 await asyncio.sleep(random.uniform(1.0, 6.0))
                 for wire in self.wires:
                     wire.resume()
-                for _ in range(2):  # turns of the loop: then all that had come is read
+                for _ in range(2):  # turns of the loop, until everything that had arrived is read
                     await asyncio.sleep(0)
             else:
                 self.lost, self.cut = True, kind == "cut"
@@ -114,7 +114,7 @@ class Site:
 
 
 class Line:
-    """One controller and what is between it and the client."""
+    """One controller, and the adapter or bridge between it and the client."""
 
     def __init__(
         self, tracer: SimulatedTracer, number: int, site: Site, habits: Habits, *, faults: Faults, random: Random

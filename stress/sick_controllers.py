@@ -120,9 +120,9 @@ async def _serve_until_told(kinds: list[str], pipe: Connection) -> None:
         for number, kind in enumerate(kinds)
     ]
     pipe.send([server.sockets[0].getsockname()[1] for server in servers])
-    told = asyncio.Event()
-    loop.add_reader(pipe.fileno(), told.set)
-    await told.wait()
+    stopped = asyncio.Event()
+    loop.add_reader(pipe.fileno(), stopped.set)
+    await stopped.wait()
     loop.remove_reader(pipe.fileno())
     pipe.send(arrivals)
     for server in servers:

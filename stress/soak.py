@@ -86,7 +86,7 @@ def run_shard(exchanges: int, seed: int, loops: int, directory: Path) -> None:
             ):
                 squad = Squad(urls, seed, -(-exchanges // loops), claims, tally)
                 runner.run(squad.run(barrier.wait, watch=number == 0))
-        except BaseException:  # noqa: BLE001  # whatever a client raises that is no TracerError is wrong
+        except BaseException:  # noqa: BLE001  # any error other than a TracerError is wrong
             tally.wrong.append(traceback.format_exc())
             barrier.abort()
 

@@ -86,7 +86,7 @@ def test_the_invariant_holds_for_mutations_of_the_seeds(seeds: list[bytes], chec
         ("0000", f"{HIDDEN_COPY}=eb90eb90eb9000a0c8 {STALLED} garbage:0=00 arrive wait:5"),
         # A command that was never sent was said to be lost with the connection.
         ("0000", "connect switch post:4 lose connect reply arrive wait:6 reply arrive"),
-        # The reading before a command that is not urgent was asked for again and again.
+        # The reading before a command that is not urgent was requested repeatedly without end.
         ("2603", "connect post:8 next_deadline next_deadline next_deadline next_deadline next_deadline"),
     ],
 )

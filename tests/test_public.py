@@ -49,7 +49,7 @@ PUBLIC = {
 }
 
 # Modules without an underscore, apart from the packages. All of their names are public, in their own package or in
-# `tracer_async`, except those that are listed after them. The modules of the command are an application of their own.
+# `tracer_async`, except those that are listed after them. The modules of the command are a separate application.
 MODULES = {
     "tracer_async.errors": "",
     "tracer_async.client.client": "",

@@ -178,7 +178,7 @@ OPTIONS = [
             number("connect_timeout", 0, 3600, where, partial(way, "connect_timeout"), above=True),
             number("fence", 0, 3600, where, partial(way, "fence")),
             whole("retries", 0, 100, where, partial(way, "retries")),
-            whole("dead_after", 1, 1_000_000, where, partial(way, "dead_after")),
+            whole("max_timeouts", 1, 1_000_000, where, partial(way, "max_timeouts")),
         )
     ),
     number("backoff[0]", 0.001, LARGEST, "TracerClient", first_backoff),
@@ -390,7 +390,7 @@ async def test_a_backoff_is_a_pair_of_which_the_second_is_not_the_smaller(
     [
         ({"connect_timeout": math.inf}, ValueError),
         ({"retries": 1.5}, TypeError),
-        ({"dead_after": 1.5}, TypeError),
+        ({"max_timeouts": 1.5}, TypeError),
         ({"controller_id": 1.5}, TypeError),
         ({"timeout": True}, TypeError),
     ],

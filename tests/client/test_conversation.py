@@ -35,7 +35,7 @@ ON, OFF = READING._replace(load_on=True), READING._replace(load_on=False)
 
 def client(peer: Peer, **options: object) -> TracerClient:
     """A client with short timeouts and no retries."""
-    defaults = {"timeout": 0.1, "retries": 0, "fence": 0.1, "backoff": (0.001, 0.01), "dead_after": 1000}
+    defaults = {"timeout": 0.1, "retries": 0, "fence": 0.1, "backoff": (0.001, 0.01), "max_timeouts": 1000}
     return TracerClient(peer.url, **defaults | options)  # type: ignore[arg-type]
 
 
@@ -474,7 +474,7 @@ async def test_start_offline_opens_a_client_without_a_connection() -> None:
 
 
 async def test_a_silent_connection_is_reopened_after_max_timeouts(peer: Peer) -> None:
-    async with client(peer, timeout=0.01, fence=0.0, retries=2, dead_after=3) as tracer:
+    async with client(peer, timeout=0.01, fence=0.0, retries=2, max_timeouts=3) as tracer:
         await peer.connection()
         with pytest.raises(ResponseTimeoutError):
             await tracer.read_realtime()

@@ -268,7 +268,7 @@ class TimerController(StampingController):
     """A controller without a thread: its replies are timers of the event loop, as in a simulation."""
 
     def attach(self, deliver: Callable[[bytes], None]) -> None:
-        """Give what is sent to *deliver*, in the running event loop."""
+        """Pass the sent bytes to *deliver*, in the running event loop."""
         self._deliver = deliver
         self.connections += 1
 

@@ -188,7 +188,7 @@ def test_a_reported_success_is_real_whenever_the_application_stalls(new_loop: Ne
         assert reported
 
 
-# A reading that was read late says so.
+# The age of a reading that was read late covers the delay.
 
 
 @on_each_loop

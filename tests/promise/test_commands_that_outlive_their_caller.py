@@ -142,9 +142,9 @@ def bridge() -> Iterator[Bridge]:
     bridge.close()
 
 
-def client(url: str, *, dead_after: int, timeout: float = 0.02) -> TracerClient:
+def client(url: str, *, max_timeouts: int, timeout: float = 0.02) -> TracerClient:
     """A client that gives up soon."""
-    return TracerClient(url, timeout=timeout, fence=0.0, retries=0, dead_after=dead_after, backoff=(0.01, 0.01))
+    return TracerClient(url, timeout=timeout, fence=0.0, retries=0, max_timeouts=max_timeouts, backoff=(0.01, 0.01))
 
 
 async def begin(bridge: Bridge, tracer: TracerClient) -> None:
@@ -169,7 +169,7 @@ async def fill(tracer: TracerClient) -> None:
 async def test_giving_up_a_link_discards_a_command_that_the_kernel_has_not_delivered(
     bridge: Bridge, call: Any, code: int, given_up: str
 ) -> None:
-    async with client(bridge.url, dead_after=FILLING + 1 if given_up == "not answering" else 1000) as tracer:
+    async with client(bridge.url, max_timeouts=FILLING + 1 if given_up == "not answering" else 1000) as tracer:
         await bridge.accept()
         await begin(bridge, tracer)
         await fill(tracer)
@@ -191,7 +191,7 @@ async def test_giving_up_a_link_discards_a_command_that_the_kernel_has_not_deliv
 
 
 async def test_until_a_link_is_up_each_attempt_comes_from_the_same_local_port(bridge: Bridge) -> None:
-    async with client(bridge.url, dead_after=FILLING + 1) as tracer:
+    async with client(bridge.url, max_timeouts=FILLING + 1) as tracer:
         await bridge.accept()
         await begin(bridge, tracer)
         await fill(tracer)
@@ -209,7 +209,7 @@ async def test_until_a_link_is_up_each_attempt_comes_from_the_same_local_port(br
 async def test_without_undelivered_bytes_it_is_an_orderly_close_and_a_fresh_port(
     bridge: Bridge, call: Any, code: int
 ) -> None:
-    async with client(bridge.url, dead_after=1, timeout=0.2) as tracer:  # longer than a kernel delays ACKs
+    async with client(bridge.url, max_timeouts=1, timeout=0.2) as tracer:  # longer than a kernel delays ACKs
         await bridge.accept()
         await begin(bridge, tracer)
         calling = asyncio.create_task(call(tracer))
@@ -230,7 +230,7 @@ async def test_a_link_whose_kernel_still_holds_a_command_is_reset_when_the_comma
     bridge: Bridge, call: Any, code: int, outcome: str
 ) -> None:
     """No other rule closes the link: that would need 1,000 timeouts."""
-    async with client(bridge.url, dead_after=1000) as tracer:
+    async with client(bridge.url, max_timeouts=1000) as tracer:
         await bridge.accept()
         await begin(bridge, tracer)
         await fill(tracer)
@@ -253,7 +253,7 @@ async def test_a_link_whose_kernel_still_holds_a_command_is_reset_when_the_comma
 
 
 async def test_readings_alone_are_no_reason_for_a_reset(bridge: Bridge) -> None:
-    async with client(bridge.url, dead_after=1000) as tracer:
+    async with client(bridge.url, max_timeouts=1000) as tracer:
         await bridge.accept()
         await begin(bridge, tracer)
         await fill(tracer)
@@ -329,7 +329,7 @@ async def switch_during_an_outage() -> None:
     with cable() as line, line.listen() as listener:
         serving = asyncio.create_task(serve(listener, controller, ends))
         host, port = listener.getsockname()
-        options: dict[str, Any] = {"retries": 0, "dead_after": 1, "connect_timeout": 1.5, "backoff": (0.05, 0.1)}
+        options: dict[str, Any] = {"retries": 0, "max_timeouts": 1, "connect_timeout": 1.5, "backoff": (0.05, 0.1)}
         async with TracerClient(f"tcp://{host}:{port}", timeout=0.2, fence=0.1, **options) as tracer:
             await tracer.read()
             await asyncio.sleep(0.3)

@@ -22,7 +22,7 @@ from tracer_async import Fleet, LinkError, LinkFloodedError, LinkTimeoutError, T
 
 MINUTE, HOUR = 60.0, 3600.0
 LIMIT = 256 * 1024
-"""Bytes a second that nobody asked for, above which a link is given up."""
+"""Flood limit: unsolicited bytes per second above which the client closes a link."""
 
 
 class Log(logging.Handler):
@@ -123,7 +123,7 @@ async def poll(tracer: TracerClient, seconds: float) -> None:
         await asyncio.sleep(0.2)
 
 
-# (h) Links that are lost again and again.
+# (h) Links that are lost repeatedly.
 
 
 @virtual_time
@@ -204,7 +204,7 @@ KINDS_OF_FLOODS = [
 
 
 def flood(data: bytes, rate: float) -> Callable[[Connection], None]:
-    """Answer the first request of a connection, and then send *data* again and again, with *rate* bytes a second."""
+    """Answer the first request of a connection, and then send *data* repeatedly, at *rate* bytes/s."""
 
     def serve(connection: Connection) -> None:
         if connection.sent == 0:

@@ -89,7 +89,7 @@ async def test_max_age_returns_no_reading_from_before_a_command_whose_outcome_is
     controller = LoggingController()
     for command in (SWITCH, WRITE):
         controller.plan(command, UNANSWERED)
-    async with TracerClient(controller.connect, retries=0, dead_after=100) as tracer:
+    async with TracerClient(controller.connect, retries=0, max_timeouts=100) as tracer:
         assert not (await tracer.read_realtime(max_age=60.0)).load_on
         await asyncio.sleep(1.0)
         controller.plan(READ, *[LOST] * (call is failed))
@@ -125,7 +125,7 @@ async def test_max_age_returns_no_reading_from_before_a_suspension_of_the_machin
 async def test_the_age_covers_the_first_of_more_than_64_unanswered_requests(reply_after: float) -> None:
     controller = LoggingController()
     controller.plan(READ, Plan((reply_after,)), *[LOST] * 200)
-    options: dict[str, Any] = {"timeout": 0.09, "fence": 0.0, "retries": 100, "dead_after": 10000}
+    options: dict[str, Any] = {"timeout": 0.09, "fence": 0.0, "retries": 100, "max_timeouts": 10000}
     async with TracerClient(controller.connect, **options) as tracer:
         reading = await tracer.read()
         measured_before = asyncio.get_running_loop().time() - controller.requests[0].at

@@ -89,7 +89,7 @@ def test_of_two_equal_commands_executed_at_once_the_second_never_gets_the_reply_
 async def test_a_write_queued_behind_another_succeeds_where_the_controller_does_it(delays: tuple[float, ...]) -> None:
     controller = LoggingController()
     controller.plan(WRITE, Plan(delays))
-    async with TracerClient(controller.connect, retries=9, dead_after=99) as tracer:
+    async with TracerClient(controller.connect, retries=9, max_timeouts=99) as tracer:
         _, second = await gather(tracer.write_settings(FIRST), tracer.write_settings(SECOND))
         assert second is None
     assert controller.settings == SECOND.to_bytes()
@@ -192,7 +192,7 @@ def test_a_late_reading_on_the_next_link_does_not_permit_a_write(gap: float) -> 
         bridge.plan(READ, Plan(), Plan((delay,)))
         bridge.plan(WRITE, Plan((delay + gap - 0.2,)), LOST)
         options: dict[str, Any] = {"timeout": 0.2, "fence": 0.0, "retries": 0, "backoff": (0.1, 0.1)}
-        async with TracerClient(bridge.connect, dead_after=99, **options) as tracer:
+        async with TracerClient(bridge.connect, max_timeouts=99, **options) as tracer:
             await tracer.read()
             await asyncio.sleep(2 * DUPLICATE_WINDOW)
             await gather(tracer.read())  # times out after 0.2 s

@@ -270,7 +270,7 @@ class Driver:
                 before = [other for other in self.outstanding if other.number < posted.number]
                 assert not before or len(posted.sent) > 0 or posted.adopted, "readings are sent in their order"
         if self.transaction is not None and frame.command != A0:
-            assert posted is self.transaction, "nothing but readings within a switching of the load"
+            assert posted is self.transaction, "only readings are sent during a load switch"
 
     def _judge_attempts(self, posted: Posted) -> None:
         most = self.options.retries + 1
@@ -339,7 +339,7 @@ class Driver:
         assert measured <= self.now
         strict = posted is not None and posted.switch
         if strict or not self._one_behind(origin):
-            assert answer.ambiguous or own, "not the request's own reply, and not said so"
+            assert answer.ambiguous or own, "not the request's own reply, but not marked as ambiguous"
             assert answer.since <= measured, "older than it is said to be"
         if posted is None:
             return
@@ -353,7 +353,7 @@ class Driver:
             assert answer.value.to_bytes() == answer.frame.data
 
     def _one_behind(self, origin: Arrival) -> bool:
-        """Return whether this is the documented exception: a reply to the previous reading, which a copy had answered."""
+        """Return whether this is the documented exception: a copy answered the last reading, its reply comes now."""
         before = self.before_last_reading
         return origin.sent is before and before is not None and before.answered and before.answered_by is not before
 

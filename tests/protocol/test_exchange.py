@@ -361,7 +361,7 @@ def test_an_unsolicited_reply_is_followed_by_a_pause_because_it_may_come_again()
     exchange = abandoned()
     assert receive(exchange, A0, 1.1) is Match.LATE
     start(exchange, A0, 1.1)
-    assert receive(exchange, A0, 1.2) is Match.ANSWER  # a copy of the late reply: the request's own reply has not arrived
+    assert receive(exchange, A0, 1.2) is Match.ANSWER  # a copy of the late reply, not the request's own reply
     assert receive(exchange, A0, 1.5) is Match.UNSOLICITED  # here it is, and now it may come again
     assert not is_free(exchange, 1.5 + DUPLICATE_WINDOW - 0.01)
     assert is_free(exchange, 1.5 + DUPLICATE_WINDOW)
@@ -501,7 +501,7 @@ def test_on_a_line_that_echoes_a_reply_like_its_request_is_ambiguous() -> None:
 
 
 def test_a_reply_like_its_request_is_an_answer_if_the_line_has_shown_no_echo_and_the_controller_copies_the_id() -> None:
-    """A line without echoes needs no extra requests."""
+    """So a line without echoes gets unambiguous answers."""
     exchange = Exchange(FENCE)
     start(exchange, A0, 1.0)
     assert exchange.receive(Frame(0x16, A0, bytes(24)), 1.1, 1.1) is Match.ANSWER

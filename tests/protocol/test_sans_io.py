@@ -9,7 +9,7 @@ FORBIDDEN = {"asyncio", "anyio", "socket", "select", "selectors", "threading", "
 
 
 def test_importing_the_protocol_imports_no_io() -> None:
-    """In a fresh interpreter, beyond what the interpreter loads by itself."""
+    """In a new interpreter, apart from the modules that the interpreter always loads."""
     program = (
         "import sys, types\n"
         "before = set(sys.modules)\n"

@@ -1,4 +1,4 @@
-"""Each rule of a session by itself, and all short sequences of events."""
+"""Each rule of a session separately, and all short sequences of events."""
 
 from __future__ import annotations
 
@@ -310,7 +310,7 @@ def test_a_reading_that_a_command_no_longer_needs_does_not_fail_it() -> None:
     tracer.tick(1.0)
     tracer.post(WRITE, 1.0)
     send(tracer, A0, 1.0)
-    assert not receive(tracer, realtime(), 1.1)  # the late reply: it is unknown which of the two arrived
+    assert not receive(tracer, realtime(), 1.1)  # perhaps the late reply: it may be old, but the command may be sent
     send(tracer, AD, 1.1 + DUPLICATE_WINDOW)
     assert answer(receive(tracer, WRITTEN, 1.5)).value is None
     assert sent(tracer, 3.0) is None
@@ -571,7 +571,7 @@ def test_half_a_frame_is_given_up_after_a_second_of_quiet() -> None:
     assert tracer.deadline(1.5) is None
 
 
-def test_if_no_frame_is_behind_a_header_the_session_still_waits_for_the_rest_of_its_frame() -> None:
+def test_the_rest_of_a_frame_is_awaited_if_no_other_frame_is_behind_its_header() -> None:
     tracer = session()
     tracer.post(READ, 0.0)
     send(tracer, A0, 0.0)
@@ -806,7 +806,7 @@ def test_without_a_connection_nothing_is_sent_and_requests_wait_for_one() -> Non
         (LinkError("sim:", "refused"), "within 5 s: refused"),
     ],
 )
-def test_a_request_waits_for_a_connection_until_its_timeout(cause: Exception | None, text: str) -> None:
+def test_a_request_waits_for_a_connection_for_a_limited_time(cause: Exception | None, text: str) -> None:
     tracer = session(connected=False)
     if cause is not None:
         tracer.note_down(cause)
@@ -859,7 +859,7 @@ def test_the_session_s_own_reading_ends_with_its_connection() -> None:
     send(tracer, A0, 3.0)
     receive(tracer, realtime(), 3.1)
     assert sent(tracer, 3.1) is None
-    send(tracer, A0, 3.1 + DUPLICATE_WINDOW)  # that may have been the reply to the first reading, from the lost connection
+    send(tracer, A0, 3.1 + DUPLICATE_WINDOW)  # perhaps the reply to the first reading, from the lost connection
     receive(tracer, realtime(), 4.0)
     send(tracer, AD, 4.0 + DUPLICATE_WINDOW)
 

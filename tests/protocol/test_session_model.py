@@ -158,7 +158,7 @@ class Conversation(RuleBasedStateMachine):
         if load is not None:
             self.driver.controller.set_load(load, self.driver.now)
 
-    # A frame that looks like the answer to the request in flight cannot be told from the answer.
+    # A frame that looks like the answer to the request in flight is indistinguishable from the answer.
     @precondition(lambda self: self.driver.wire.up and self.driver.wire.idle and self.driver.flight_is_over)
     @rule(command=st.sampled_from([A0, AA, AD]), after=pauses)
     def another_masters_reply_comes(self, command: int, after: float) -> None:

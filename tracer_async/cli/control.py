@@ -13,19 +13,11 @@ from tracer_async.cli.event_loop import run_async
 from tracer_async.cli.exit_codes import ExitCode
 from tracer_async.cli.formats import Format, Value, utc
 from tracer_async.cli.options import client_of, format_option, link_options, resolved_url
+from tracer_async.cli.settings_words import LOAD_MODES, LOAD_MODES_2, settings_to_dict
 from tracer_async.errors import LinkLostError, TracerError
-from tracer_async.protocol import BatteryType, ControlSettings, Frame, LoadMode, WriteSettings
+from tracer_async.protocol import BatteryType, ControlSettings, Frame, WriteSettings
 
-__all__ = ["load", "mode_word", "settings", "settings_to_dict"]
-
-_WORDS = {
-    LoadMode.DUSK_TO_DAWN: "dusk-to-dawn",
-    LoadMode.TEST: "test",
-    LoadMode.MANUAL: "manual",
-    LoadMode.OFF: "off",
-}
-_MODES = {_WORDS.get(mode, f"{mode.value}h"): mode for mode in LoadMode}
-_MODES_2 = {word: mode for word, mode in _MODES.items() if mode is LoadMode.OFF or word.endswith("h")}
+__all__ = ["load", "settings"]
 
 _CAUTION = (
     "This replaces every setting of the controller. The protocol has no command that reads settings back, and writing "
@@ -36,22 +28,6 @@ _UNWRITTEN = (
     "Nothing was written. The protocol has no command that reads settings back, and writing them is unverified on "
     "hardware."
 )
-
-
-def mode_word(mode: LoadMode) -> str:
-    """Return the word for a load mode on the command line."""
-    return _WORDS.get(mode, f"{mode.value}h")
-
-
-def settings_to_dict(values: ControlSettings) -> dict[str, str | int]:
-    """Return the settings by their names, as words and numbers that the command line takes."""
-    return {
-        "battery_type": values.battery_type.name.lower(),
-        "battery_capacity": values.battery_capacity,
-        "temperature_compensation": values.temperature_compensation,
-        "load_mode_1": mode_word(values.load_mode_1),
-        "load_mode_2": mode_word(values.load_mode_2),
-    }
 
 
 def _run(url: str, output: Format | None, command: Callable[[], Awaitable[tuple[str, Mapping[str, Value]]]]) -> None:
@@ -125,14 +101,14 @@ def _url_and_state(ctx: click.Context, words: tuple[str, ...]) -> tuple[str, str
 )
 @click.option(
     "--load-mode-1",
-    type=click.Choice(list(_MODES), case_sensitive=False),
+    type=click.Choice(list(LOAD_MODES), case_sensitive=False),
     required=True,
     metavar="MODE",
     help="dusk-to-dawn, 1h to 15h after dusk, test, manual or off.",
 )
 @click.option(
     "--load-mode-2",
-    type=click.Choice(list(_MODES_2), case_sensitive=False),
+    type=click.Choice(list(LOAD_MODES_2), case_sensitive=False),
     required=True,
     metavar="MODE",
     help="Second period of the night: 1h to 15h, or off.",
@@ -167,8 +143,8 @@ def settings(
             battery_type=BatteryType[battery_type.upper()],
             battery_capacity=capacity,
             temperature_compensation=temperature_compensation,
-            load_mode_1=_MODES[load_mode_1.lower()],
-            load_mode_2=_MODES[load_mode_2.lower()],
+            load_mode_1=LOAD_MODES[load_mode_1.lower()],
+            load_mode_2=LOAD_MODES[load_mode_2.lower()],
         )
     except ValueError as error:
         raise click.UsageError(str(error), ctx) from error

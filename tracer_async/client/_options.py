@@ -24,7 +24,7 @@ class ClientOptions(TypedDict, total=False):
     fence: float
     connect_timeout: float
     backoff: tuple[float, float]
-    dead_after: int
+    max_timeouts: int
     start_up: bool
     ssl_context: ssl.SSLContext | None
 
@@ -48,7 +48,7 @@ class Target(NamedTuple):
         fence: float,
         connect_timeout: float,
         backoff: tuple[float, float],
-        dead_after: int,
+        max_timeouts: int,
         start_up: bool,
         ssl_context: ssl.SSLContext | None,
     ) -> Target:
@@ -59,7 +59,7 @@ class Target(NamedTuple):
         connect_timeout = check_number("connect_timeout", connect_timeout)
         fence = check_number("fence", fence)
         retries = check_whole("retries", retries)
-        dead_after = check_whole("dead_after", dead_after)
+        max_timeouts = check_whole("max_timeouts", max_timeouts)
         if callable(url):
             name, factory, on_network = getattr(url, "__name__", type(url).__name__), url, True
         else:
@@ -74,6 +74,6 @@ class Target(NamedTuple):
             retries=retries,
             fence=fence,
             link_timeout=connect_timeout,
-            max_timeouts=dead_after if on_network else None,
+            max_timeouts=max_timeouts if on_network else None,
         )
         return cls(session, factory, check_backoff(backoff))

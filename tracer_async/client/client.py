@@ -56,7 +56,8 @@ class TracerClient:
     :param connect_timeout: Seconds that an attempt to connect may take, and that a request waits for a connection.
     :param backoff: Initial and maximum delay between attempts to reconnect, in seconds. Each delay is shortened at
         random by up to half. Only a good frame resets it.
-    :param dead_after: Timeouts in a row after which a network connection is given up and established again.
+    :param max_timeouts: Requests in a row without an answer after which a network connection is given up and
+        established again. Cancelled requests count, too.
     :param start_offline: Whether `open` returns although there is no connection yet, instead of raising.
     :param start_up: Whether requests begin with the bytes that wake a sleeping power line.
     :param ssl_context: For ``tls://``; without it, the system's certificates decide.
@@ -88,7 +89,7 @@ class TracerClient:
         fence: float = 1.0,
         connect_timeout: float = 5.0,
         backoff: tuple[float, float] = (0.5, 30.0),
-        dead_after: int = 3,
+        max_timeouts: int = 3,
         start_offline: bool = False,
         start_up: bool = True,
         ssl_context: ssl.SSLContext | None = None,
@@ -101,7 +102,7 @@ class TracerClient:
             fence=fence,
             connect_timeout=connect_timeout,
             backoff=backoff,
-            dead_after=dead_after,
+            max_timeouts=max_timeouts,
             start_up=start_up,
             ssl_context=ssl_context,
         )

@@ -81,7 +81,7 @@ _RANGES = {
     "connect_timeout": Range(where=_CLIENT, low=0, above=True, high=3600, unit="s"),
     "fence": Range(where=_CLIENT, low=0, high=3600, unit="s"),
     "retries": Range(where=_CLIENT, low=0, high=100, whole=True),
-    "dead_after": Range(where=_CLIENT, low=1, high=1_000_000, whole=True, unit="timeouts"),
+    "max_timeouts": Range(where=_CLIENT, low=1, high=1_000_000, whole=True, unit="timeouts"),
     # The lower limit keeps a client from opening a link that is refused at once as fast as the processor can.
     "backoff[0]": Range(where=_CLIENT, low=0.001, unit="s"),
     "backoff[1]": Range(where=_CLIENT, low=0.001, unit="s", words="at least backoff[0], and finite"),
