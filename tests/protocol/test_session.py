@@ -978,3 +978,16 @@ def test_a_damaged_echo_of_the_first_reading_does_not_make_a_line_free_of_echoes
     send(conversation, AA, 0.5)
     assert not receive(conversation, Frame(0x16, AA, b"\x01").encode(start_up=False), 0.51)
     assert answer(receive(conversation, switched(1), 0.6)).value is LoadState.ON
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_in_decode_reply_propagates(kind: type[BaseException]) -> None:
+    class Interrupted(ReadRealtime):
+        def decode_reply(self, data: bytes) -> Any:
+            raise kind
+
+    conversation = session()
+    conversation.post(Interrupted(), 0.0)
+    send(conversation, A0, 0.0)
+    with pytest.raises(kind):
+        conversation.receive(realtime(), 0.1, 0.1)

@@ -63,7 +63,7 @@ class Reception:
         # A whole frame behind the incomplete one came earlier, and these bytes only bring it to light.
         came_after = self._heard_after if held and decoder.may_hide_frame else not_before
         events = decoder.feed(data)
-        self.pending = decoder.pending > 0
+        self.pending = bool(decoder.held)
         if now > self._heard + DUPLICATE_WINDOW:
             # The bytes did not come without end. If the application was busy, a whole frame may hide in them.
             self.blocked_since = None

@@ -86,12 +86,11 @@ class DecoderStats(NamedTuple):
 class FrameDecoder:
     """Turns a stream of bytes into frames; see the module's two rules."""
 
-    __slots__ = ("_corrupt_bytes", "_corrupt_frames", "_frames", "_need", "_noise_bytes", "_pending", "pending")
+    __slots__ = ("_corrupt_bytes", "_corrupt_frames", "_frames", "_need", "_noise_bytes", "held")
 
     def __init__(self) -> None:
-        self._pending = b""
-        self.pending: int = 0
-        """How many bytes are held back, waiting for more: at most one frame's, 212."""
+        self.held: bytes = b""
+        """The bytes that wait for more."""
         # How many bytes have to be pending before there is anything to decide.
         self._need = _HEADER_SIZE
         self._frames = 0
@@ -105,22 +104,26 @@ class FrameDecoder:
         return _new(DecoderStats, (self._frames, self._corrupt_frames, self._corrupt_bytes, self._noise_bytes))
 
     @property
+    def pending(self) -> int:
+        """How many bytes are held back, waiting for more: at most one frame's, 212."""
+        return len(self.held)
+
+    @property
     def in_frame(self) -> bool:
         """Whether a whole header is pending, whose frame is not complete yet."""
         return self._need > _HEADER_SIZE
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[Event]:
         """Feed received bytes; return the events that they complete. Bad bytes are events, never an exception."""
-        data = self._pending + data
+        data = self.held + data
         if len(data) < self._need:
-            self._pending = data
-            self.pending = len(data)
+            self.held = data
             return []
         return self._scan(data, quiet=False)
 
     def could_begin(self, command: int) -> bool:
         """Return whether the pending bytes may be the first part of a frame with this command byte."""
-        pending = self._pending
+        pending = self.held
         begun = pending.find(SYNC[0])
         command_at = begun + _COMMAND_AT
         return begun >= 0 and (command_at >= len(pending) or pending[command_at] == command)
@@ -128,14 +131,14 @@ class FrameDecoder:
     @property
     def may_hide_frame(self) -> bool:
         """Whether a frame may stand behind the incomplete one, which may be none."""
-        return self._pending.find(SYNC, 1) >= 0
+        return self.held.find(SYNC, 1) >= 0
 
     def look_ahead(self) -> list[Event]:
         """Return the events up to and including the whole frames that stand behind an incomplete one.
 
         Where there are none, return nothing and keep all bytes: the incomplete frame may still be completed.
         """
-        data = self._pending
+        data = self.held
         if len(data) < _HEADER_SIZE:
             return []
         at = self._next_sync(data, 1, len(data))
@@ -145,8 +148,7 @@ class FrameDecoder:
         if not rest._frames:
             return []
         skipped = self._skip(data[:at])
-        self._pending = rest._pending
-        self.pending = rest.pending
+        self.held = rest.held
         self._need = rest._need
         self._frames += rest._frames
         self._corrupt_frames += rest._corrupt_frames
@@ -164,7 +166,7 @@ class FrameDecoder:
 
     def flush(self) -> list[Event]:
         """End a half-received frame, because the line has gone quiet; return the events of all pending bytes."""
-        data = self._pending
+        data = self.held
         return self._scan(data, quiet=True) if data else []
 
     def _scan(self, data: bytes, *, quiet: bool) -> list[Event]:
@@ -215,9 +217,8 @@ class FrameDecoder:
             # else the sync bytes began once more within themselves: what came before was a stray EB 90.
         if done < at:
             events.append(self._noise(data[done:at]))
-        if at < size or self.pending:
-            self._pending = data[at:]
-            self.pending = size - at
+        if at < size or self.held:
+            self.held = data[at:]
             self._need = need
         return events
 
