@@ -94,7 +94,7 @@ LINKS = [
     pytest.param(tcp, id="tcp"),
     pytest.param(unix, id="unix", marks=posix),
     pytest.param(pty("pyserial"), id="pty-pyserial", marks=posix),
-    pytest.param(pty("serialx"), id="pty-serialx", marks=posix),
+    pytest.param(pty("serialx"), id="pty-serialx", marks=[posix, pytest.mark.slow]),
     pytest.param(socat("pyserial"), id="socat-pyserial", marks=[posix, pytest.mark.slow]),
     pytest.param(socat("serialx"), id="socat-serialx", marks=[posix, pytest.mark.slow]),
 ]

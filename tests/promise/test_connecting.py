@@ -227,6 +227,7 @@ async def never(protocol: Callable[[], Any]) -> tuple[Any, Any]:
     raise AssertionError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("minutes", [0, 2])
 def test_a_thousand_dead_controllers_delay_a_healthy_one_by_less_than_two_seconds(minutes: float) -> None:
     """It is added together with them, or while the client retries them."""
