@@ -527,3 +527,29 @@ def stall_when_asked(lines: dict[str, Line], seconds: float) -> None:
 
     for kind, line in lines.items():
         line.controller.on_request = note(kind)
+
+
+async def test_an_idle_client_schedules_nothing_on_a_busy_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also on a transport without a descriptor, where turns of the loop take the place of asking for unread input."""
+
+    async def work() -> None:
+        for _ in range(20):
+            time.sleep(0.001)  # noqa: ASYNC251  # the application
+            await asyncio.sleep(0)
+
+    loop = asyncio.get_running_loop()
+    scheduled: list[object] = []
+    call_soon = loop.call_soon
+
+    def counted(callback: Any, *args: Any, **options: Any) -> asyncio.Handle:
+        scheduled.append(callback)
+        return call_soon(callback, *args, **options)
+
+    async with TracerClient("sim:") as tracer:
+        reading = asyncio.create_task(tracer.read_realtime())
+        await work()
+        await reading
+        monkeypatch.setattr(loop, "call_soon", counted)
+        await work()
+        monkeypatch.undo()
+    assert not [callback for callback in scheduled if "Connection" in getattr(callback, "__qualname__", "")]

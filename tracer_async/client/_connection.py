@@ -395,7 +395,8 @@ class Connection:
         session = self._session
         link = self._link
         if link is not None:
-            if now - link.empty_at >= FRESH and not self._is_read(link, now):
+            # Only where something may be sent: on a busy event loop, reading first would otherwise never end.
+            if now - link.empty_at >= FRESH and session.may_send(now) and not self._is_read(link, now):
                 return
             data = session.data_to_send(now)
             if data:
