@@ -6,6 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := tracer_async tests examples benchmarks stress fuzz conftest.py
 FUZZ_SECONDS ?= 60
+# Test processes. WORKERS=0 runs all tests in one process, in which `breakpoint()` and -s work.
+WORKERS ?= auto
+PYTEST = -m pytest --numprocesses=$(WORKERS) --dist=worksteal
 ASYNC_TESTS := tests/client tests/peers tests/promise tests/transport
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Installs dependency groups, which pip knows from version 25.1 on. The pip that Python 3.11 brings is older.
@@ -15,7 +18,7 @@ NEWER_PIP = 'pip>=25.1'
 .PHONY: help demo test test-all test-loops lint typecheck format bench fuzz mutants soak hostile sick-fleet man picture clean
 
 help:  ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/demo  ## watch a simulated controller, a day in two minutes (no terminal: five readings)
 	@if [ -t 1 ]; then $(BIN)/tracer-async watch --interval 0.5 'sim:?time_scale=720&start_hour=5'; \
@@ -23,17 +26,17 @@ demo: $(VENV)/demo  ## watch a simulated controller, a day in two minutes (no te
 
 test: $(VENV)/dev  ## run the tests and measure their coverage; ARGS='-k name' selects some
 	@rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage run $(PYTEST) $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --format=total --include='tracer_async/protocol/*' --fail-under=100 >/dev/null \
 		|| { $(BIN)/coverage report --include='tracer_async/protocol/*'; exit 1; }
 	@$(BIN)/coverage report --skip-covered --fail-under=95
 
 test-loops: $(VENV)/dev  ## run the asynchronous tests in debug mode, on uvloop and with eager tasks
-	$(BIN)/python -m pytest -q --asyncio-debug $(ASYNC_TESTS)
-	$(BIN)/python -m pytest -q --event-loop=uvloop $(ASYNC_TESTS)
+	$(BIN)/python $(PYTEST) -q --asyncio-debug $(ASYNC_TESTS)
+	$(BIN)/python $(PYTEST) -q --event-loop=uvloop $(ASYNC_TESTS)
 	@if $(BIN)/python -c 'from asyncio import eager_task_factory' 2>/dev/null; then \
-		$(BIN)/python -m pytest -q --event-loop=eager $(ASYNC_TESTS); \
+		$(BIN)/python $(PYTEST) -q --event-loop=eager $(ASYNC_TESTS); \
 	else echo "eager tasks need Python 3.12"; fi
 
 lint: $(VENV)/dev  ## check the code with ruff and mypy
@@ -97,7 +100,7 @@ man: $(VENV)/demo  ## write the manual page of the command, tracer-async.1
 	$(BIN)/python -m tracer_async.cli.manual > tracer-async.1
 
 picture: $(VENV)/demo  ## take the picture in the README anew, docs/watch.svg, in two minutes
-	$(BIN)/tracer-async watch 'sim:?time_scale=720&start_hour=5' -i 0.5 -n 240 --plain --svg docs/watch.svg >/dev/null
+	$(BIN)/tracer-async watch 'sim:?time_scale=720&start_hour=16' -i 0.5 -n 236 --plain --svg docs/watch.svg >/dev/null
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "tracer_async needs Python 3.11 or later, and none is on the PATH" >&2; exit 1; }

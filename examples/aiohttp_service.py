@@ -1,6 +1,7 @@
 """A web service that owns a controller: ``python examples/aiohttp_service.py [URL [PORT]]``, then GET /reading.
 
-The client starts and stops with the application. Concurrent HTTP requests share one request to the controller.
+The client starts and stops with the application. Concurrent HTTP requests share one request to the controller. Needs
+aiohttp: ``pip install aiohttp``.
 """
 
 import sys

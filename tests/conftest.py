@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeVar
 
@@ -56,6 +57,17 @@ async def peer() -> AsyncIterator[Peer]:
     """A TCP server that the test controls."""
     async with Peer() as peer:
         yield peer
+
+
+@pytest.fixture
+def restored_logging() -> Iterator[None]:
+    """Undo what the command line sets up in this process. Otherwise later tests would find no log records."""
+    loggers = [logging.getLogger(name) for name in (None, "tracer_async", "tracer_async.wire")]
+    before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
+    yield
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from tracer_async.simulator import SimulatedTracer, open_in_process, serve_pty, serve_tcp, serve_unix
-from tracer_async.transport.opening import TransportFactory
+from tracer_async.transport import TransportFactory
 
 Require = Callable[[str], str]
 

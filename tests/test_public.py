@@ -65,11 +65,8 @@ MODULES = {
     "tracer_async.protocol.values": "",
     "tracer_async.simulator.device": "",
     "tracer_async.simulator.faults": "",
-    "tracer_async.simulator.plant": "Plant",
     "tracer_async.simulator.servers": "",
     "tracer_async.transport.address": "",
-    "tracer_async.transport.link": "FRESH Link LinkOwner",
-    "tracer_async.transport.opening": "open_link transport_factory",
 }
 
 

@@ -84,7 +84,7 @@ def test_new_names_in_the_table_of_old_names_exist() -> None:
 
 @pytest.mark.parametrize("command", [line for line in CONSOLE if "tracer-async" in line.partition(" ")[0]])
 def test_a_command_line_of_the_readme_is_accepted(
-    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restored_logging: None
 ) -> None:
     """Its arguments are parsed; nothing is run."""
     monkeypatch.chdir(tmp_path)
@@ -108,6 +108,22 @@ def test_every_make_target_that_a_page_names_exists() -> None:
     }
     assert named >= {"demo", "test", "help", "lint"}
     assert named <= TARGETS
+
+
+def test_the_demo_and_the_picture_show_a_day_in_two_minutes() -> None:
+    from tracer_async.transport import SimAddress, parse_address
+
+    assert "a day in two minutes" in README
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    urls = re.findall(r"'(sim:\?[^']+)'", makefile)
+    assert len(urls) == 2
+    for url in urls:
+        address = parse_address(url)
+        assert isinstance(address, SimAddress)
+        assert address.time_scale * 120 == 24 * 60 * 60
+    described = (ROOT / "docs" / "command.md").read_text(encoding="utf-8")
+    assert f"watch '{urls[1]}'" in described
+    assert urls[1].replace("&", "&amp;") in (ROOT / "docs" / "watch.svg").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -1,4 +1,4 @@
-"""Every error that the library raises on purpose, except ValueError and TypeError for misuse.
+"""The errors of the library. Misuse raises TypeError, ValueError or RuntimeError instead.
 
 ::
 
@@ -25,7 +25,7 @@
         |-- LoadRefusedError
         `-- LoadUnknownError
 
-Each error carries its evidence as attributes. Its text says what failed, why if that is known, and what to do.
+The text of an error says what failed, why (if that is known), and what to do. The attributes have the details.
 """
 
 from __future__ import annotations
@@ -62,15 +62,15 @@ __all__ = [
 
 
 class TracerError(Exception):
-    """The root of the tree."""
+    """Base class of all errors of this library."""
 
 
 class AddressError(TracerError, ValueError):
-    """A URL that names no controller; the text says what is wrong, and what is right."""
+    """The URL is not a valid address of a controller. The text says what is wrong and how to write it."""
 
 
 class MissingExtraError(TracerError, ImportError):
-    """A package of an optional extra is not installed; the text names the command that installs it."""
+    """A package of the optional extra ``extra`` is not installed. The text has the command to install it."""
 
     def __init__(self, purpose: str, extra: str) -> None:
         super().__init__(f"{purpose} needs a package that is not installed: pip install 'tracer-async[{extra}]'")
@@ -82,9 +82,9 @@ class CaptureError(TracerError, ValueError):
 
 
 class LinkError(TracerError, ConnectionError):
-    """There is no working connection to the controller, for a reason that has no class of its own.
+    """There is no working connection to the controller. Raised directly if no subclass fits.
 
-    ``address`` is its URL, ``reason`` the text without it.
+    ``address`` is the URL of the controller, ``reason`` the text of the error without the URL.
     """
 
     def __init__(self, address: str, reason: str) -> None:
@@ -98,7 +98,7 @@ class PortNotFoundError(LinkError, FileNotFoundError):
 
 
 class PortPermissionError(LinkError, PermissionError):
-    """The serial port, or the Unix socket, may not be opened by this user."""
+    """This user has no permission to open the serial port or the Unix socket."""
 
 
 class PortBusyError(LinkError):
@@ -106,40 +106,51 @@ class PortBusyError(LinkError):
 
 
 class HostNotFoundError(LinkError):
-    """The host name has no address."""
+    """The host name cannot be resolved to an address."""
 
 
 class LinkRefusedError(LinkError, ConnectionRefusedError):
-    """Nothing listens there."""
+    """No program listens at this address.
+
+    Only `TracerClient.open` raises it. A request that waits for a reconnection fails with `LinkTimeoutError` instead.
+    """
 
 
 class LinkTimeoutError(LinkError, TimeoutError):
-    """No connection in time: opening took too long, or it was down for as long as a request waits."""
+    """There was no connection in time.
+
+    `TracerClient.open` raises it if an attempt to connect takes longer than ``connect_timeout``. A request raises it if
+    it waited for a connection for ``connect_timeout`` seconds, whatever the reason. Then the text names the error of
+    the last attempt ("refused", for example), and ``__cause__`` is that error: a `LinkRefusedError`, for example, or
+    None if none is known.
+    """
 
 
 class TlsError(LinkError):
-    """The peer was reached, but its TLS or its certificate was not accepted, or it does not speak TLS."""
+    """The TLS handshake failed: the other side does not speak TLS, or its certificate was not accepted."""
 
 
 class LinkLostError(LinkError):
-    """The connection was lost while a request was in flight that may not be sent twice: it may have been executed."""
+    """The connection was lost while a command was in flight that must not be sent twice. It may have been executed."""
 
 
 class LinkFloodedError(LinkError):
-    """The other side sends far more than was asked for, faster than any serial line: it is not a controller."""
+    """The other side sends unsolicited bytes faster than any serial line: it is not a controller."""
 
 
 class LinkClosedError(LinkError):
-    """The client has been closed, or was never opened."""
+    """The client is closed, or was never opened."""
 
 
 class ResponseTimeoutError(TracerError, TimeoutError):
     """The controller did not answer.
 
-    ``command`` is the command byte of the request, ``waited`` the seconds since it was first sent, ``attempts`` how
-    often it was sent. ``unsent`` is the command byte of a command that was not sent because the reading that has to
-    come before it was not answered, else None. ``frames`` are the good frames received since the request was first
-    sent, ``damaged_frames`` the damaged ones, and ``stray_bytes`` the bytes that belong to no good frame.
+    ``command`` is the command byte of the request, ``attempts`` how often it was sent, and ``waited`` the seconds since
+    it was sent first. In that time, ``frames`` good frames, ``damaged_frames`` damaged frames and ``stray_bytes`` bytes
+    outside of good frames were received.
+
+    Before some commands the client takes a reading. If that reading is not answered, the command is not sent, and
+    ``unsent`` is its command byte. Otherwise ``unsent`` is None.
     """
 
     def __init__(
@@ -190,7 +201,7 @@ class ResponseTimeoutError(TracerError, TimeoutError):
 
 
 class EchoError(ResponseTimeoutError):
-    """Only the request itself came back: the adapter echoes, or TX is wired to RX, and no controller answers."""
+    """Only the request itself was received: the adapter echoes, or TX is wired to RX, and no controller answers."""
 
     @property
     def hint(self) -> str:
@@ -202,7 +213,7 @@ class EchoError(ResponseTimeoutError):
 
 
 class AmbiguousReplyError(TracerError):
-    """A reply came that may belong to another request: the command may have been executed or not.
+    """The reply may belong to another request, so the command may have been executed or not.
 
     ``command`` is the command byte, ``raw`` the data of the reply.
     """
@@ -218,7 +229,7 @@ class AmbiguousReplyError(TracerError):
 
 
 class MalformedReplyError(TracerError, ValueError):
-    """A reply that passed its CRC holds no answer to its command. ``raw`` is its data; the link stays usable."""
+    """The reply has a correct CRC but invalid data. ``raw`` is its data. The connection stays open."""
 
     def __init__(self, address: str, command: int, raw: bytes, reason: str) -> None:
         super().__init__(f"{address}: malformed reply to command {command:02X}: {reason}")
@@ -228,11 +239,14 @@ class MalformedReplyError(TracerError, ValueError):
 
 
 class LoadError(TracerError):
-    """The load is not, or may not be, in the state that was asked for."""
+    """The load is not in the requested state, or its state is unknown."""
 
 
 class LoadRefusedError(LoadError):
-    """The controller did not switch the load. ``reading`` is what it measured right afterwards."""
+    """The controller did not switch the load.
+
+    ``wanted`` is the requested state, ``reading`` the reading that was taken after the command.
+    """
 
     def __init__(self, address: str, wanted: bool, reading: RealtimeData) -> None:
         causes = [
@@ -258,10 +272,10 @@ class LoadRefusedError(LoadError):
 
 
 class LoadUnknownError(LoadError):
-    """The state of the load is unknown, or is not the wanted one for an unknown reason.
+    """The state of the load is unknown, or it is not the requested one for an unknown reason.
 
-    ``reading`` is the last one taken after the command, None if there is none. ``sent`` tells whether the command was
-    sent at all.
+    ``wanted`` is the requested state. ``reading`` is the last reading taken after the command, or None. ``sent`` is
+    whether the command was sent.
     """
 
     def __init__(

@@ -161,7 +161,7 @@ def test_a_frame_inside_the_data_of_another_frame_is_data() -> None:
     assert capture.frames["offset"].tolist() == [9, len(outer)]
 
 
-def test_of_overlapping_frames_the_first_is_good_and_the_second_hides_no_third() -> None:
+def test_an_overlapping_frame_is_dropped_and_does_not_hide_a_third_frame() -> None:
     first = Frame(0, 0xA0, b"12345" + SYNC + b"\0\xa0\x10").encode(start_up=False)
     third = Frame(0, 0xB0, b"").encode(start_up=False)
     # The second frame starts 14 bytes into the first. Its data are the rest of the first frame, and the third frame.

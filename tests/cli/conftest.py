@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import subprocess
@@ -31,11 +30,9 @@ Answer = Callable[[Frame], bytes]
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], restored_logging: None) -> Command:
     """Run the command within this process, where nothing is a terminal."""
     monkeypatch.delenv("TRACER_URL", raising=False)
-    loggers = [logging.getLogger(name) for name in (None, "tracer_async", "tracer_async.wire")]
-    before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
 
     def run(*arguments: str) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["tracer-async", *arguments])
@@ -43,10 +40,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
             main()
         return Outcome(int(exited.value.code or 0), *capsys.readouterr())
 
-    yield run
-    for logger, level, handlers in before:
-        logger.setLevel(level)
-        logger.handlers[:] = handlers
+    return run
 
 
 def environment(**changes: str) -> dict[str, str]:

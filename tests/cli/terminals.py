@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import select
 import signal
 import struct
 import subprocess
@@ -38,6 +39,13 @@ class Terminal:
     def read_until(self, words: bytes) -> None:
         while words not in self.seen:
             self.seen += os.read(self.screen, 4096)
+
+    def wait(self) -> int:
+        """Wait for the end of the process and return its exit code. Read meanwhile: a full terminal would block it."""
+        while self.process.poll() is None:
+            if select.select([self.screen], [], [], 0.1)[0]:
+                self.seen += os.read(self.screen, 4096)
+        return self.process.wait()
 
     def read_all(self) -> bytes:
         """Wait for the end, and return everything that was written."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -59,6 +60,17 @@ def test_a_refusal_has_an_exit_code_of_its_own(command: Command, controller: Cal
     code, out, err = command("load", controller(stubborn), "on")
     assert (code, out) == (6, "")
     assert "it is off" in err
+
+
+def test_the_hint_of_a_refusal_is_an_option_that_the_command_has(
+    command: Command, controller: Callable[[Answer], str]
+) -> None:
+    _, _, err = command("load", controller(stubborn), "on")
+    hint = re.findall(r"--[a-z][\w-]* \w+", err)
+    assert hint == ["--load-mode-1 manual"]
+    option, value = hint[0].split()
+    at = SETTINGS.index(option) + 1
+    assert command("settings", "--dry-run", *SETTINGS[:at], value, *SETTINGS[at + 1 :]).code == 0
 
 
 def test_a_state_that_stays_unknown_has_one_too(command: Command, controller: Callable[[Answer], str]) -> None:
@@ -168,5 +180,6 @@ def test_a_number_out_of_range_is_a_usage_error_that_names_the_range(
 )
 def test_values_that_the_protocol_does_not_have_are_refused(command: Command, option: str, value: str) -> None:
     at = SETTINGS.index(option) + 1
-    code, out, _ = command("settings", "--dry-run", *SETTINGS[:at], value, *SETTINGS[at + 1 :])
+    code, out, err = command("settings", "--dry-run", *SETTINGS[:at], value, *SETTINGS[at + 1 :])
     assert (code, out) == (2, "")
+    assert f"'{option}'" in err  # by the name that the user typed

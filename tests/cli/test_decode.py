@@ -407,7 +407,7 @@ def test_the_summary_does_not_run_into_the_progress_bar(tmp_path: Path) -> None:
 
     screen, terminal = pty.openpty()
     capture = tmp_path / "capture"
-    capture.write_bytes(REPLY * 150_000)
+    capture.write_bytes(REPLY + bytes(5_000_000))
     arguments = [sys.executable, "-m", "tracer_async", "decode", str(capture), "-f", "csv", "-o", str(tmp_path / "x")]
     with subprocess.Popen(arguments, stdout=terminal, stderr=terminal, env=environment()) as process:
         os.close(terminal)
@@ -421,5 +421,5 @@ def test_the_summary_does_not_run_into_the_progress_bar(tmp_path: Path) -> None:
     assert process.returncode == 0
     bar, _, summary = seen.rpartition(b"\x1b[2K")
     assert b"Decoding" in bar
-    assert summary.strip() == b"150000 readings in 150000 frames, no damage, no noise: 5400000 bytes in all"
+    assert summary.strip() == b"1 reading in 1 frame, no damage, 5000000 bytes of noise: 5000036 bytes in all"
     assert b"\x1b[?25h" in bar  # the cursor is shown again before the summary

@@ -6,6 +6,7 @@ import io
 import json
 import socket
 from collections.abc import Callable
+from math import inf
 
 import pytest
 
@@ -45,6 +46,17 @@ def test_alarms_are_coloured_and_said_in_words() -> None:
     line = next(line for line in text.splitlines() if "Load short circuit" in line)
     assert "ALARM" in line
     assert "\x1b[1;37;41m" in line
+
+
+@pytest.mark.parametrize(("age", "shown"), [(0.0001, "0.001"), (0.25, "0.250"), (1.0001, "1.001"), (inf, "unknown")])
+def test_the_table_never_says_that_a_reading_is_newer_than_it_may_be(age: float, shown: str) -> None:
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=80)
+    console.print(reading_table("sim:", Reading(0.0, DATA, age=age)))
+    assert isinstance(console.file, io.StringIO)
+    (line,) = [line for line in console.file.getvalue().splitlines() if "Age, at most" in line]
+    assert shown in line.split()
 
 
 def test_the_url_may_come_from_the_environment(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

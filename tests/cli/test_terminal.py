@@ -34,7 +34,7 @@ def test_a_signal_ends_the_view_quietly_and_restores_the_terminal(
     started = terminal("watch", "sim:", "--interval", "0.05")
     started.read_until(b"charging")
     started.process.send_signal(signum)
-    assert started.process.wait() == code
+    assert started.wait() == code
     assert started.edits_lines()
     text = started.read_all()
     assert text.index(ENTERED) < text.index(LEFT)
@@ -48,7 +48,7 @@ def test_q_ends_the_view_and_restores_the_terminal(terminal: Start, key: bytes, 
     started = terminal("watch", *urls, "--interval", "0.05")
     started.read_until(b"q ends")
     started.write(b"x" + key)
-    assert started.process.wait() == 0
+    assert started.wait() == 0
     assert started.edits_lines()
     assert LEFT in started.read_all()
 
@@ -57,7 +57,7 @@ def test_q_ends_a_view_that_waits_for_a_connection(terminal: Start) -> None:
     started = terminal("watch", "unix:/no/such/socket", "--wait")
     started.read_until(b"q ends")
     started.write(b"q")
-    assert started.process.wait() == 0
+    assert started.wait() == 0
 
 
 def test_ctrl_z_leaves_the_alternate_screen_until_the_process_continues(terminal: Start) -> None:
@@ -76,12 +76,12 @@ def test_ctrl_z_leaves_the_alternate_screen_until_the_process_continues(terminal
         assert not started.edits_lines()
         started.seen = b""
     started.write(b"q")
-    assert started.process.wait() == 0
+    assert started.wait() == 0
 
 
 def test_the_last_view_stays_on_the_terminal_and_does_not_speak_of_keys(terminal: Start) -> None:
     started = terminal("watch", "sim:", "--interval", "0.05", "--count", "2")
-    assert started.process.wait() == 0
+    assert started.wait() == 0
     text = started.read_all()
     last = text[text.index(LEFT) :]
     assert b"2 answers" in last
@@ -95,7 +95,7 @@ def test_the_last_view_stays_on_the_terminal_and_does_not_speak_of_keys(terminal
 @pytest.mark.parametrize("urls", [("sim:",), ("sim:", "sim:?seed=1")], ids=["one", "several"])
 def test_the_load_and_its_power_are_there_at_every_width(terminal: Start, width: int, urls: tuple[str, ...]) -> None:
     started = terminal("watch", *urls, "--interval", "0.05", "--count", "1", width=width)
-    assert started.process.wait() == 0
+    assert started.wait() == 0
     text = started.read_all().decode()
     last = text[text.index(LEFT.decode()) :]
     rows = [row for row in last.splitlines() if "on" in row.replace("│", " ").split() or "\x1b[32mon" in row]
@@ -110,7 +110,7 @@ def test_settings_are_written_only_after_a_yes(terminal: Start) -> None:
     )
     started.read_until(b"[y/N]")
     started.write(b"n\n")
-    assert started.process.wait() == 10
+    assert started.wait() == 10
     text = started.read_all()
     assert b"unverified on hardware" in b" ".join(text.split())
     assert b"Nothing was written" in text

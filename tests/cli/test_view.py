@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import NamedTuple
 
 import pytest
 from rich.console import Console, RenderableType
 
-from tracer_async import ConnectionState, Reading, RealtimeData, ResponseTimeoutError, SessionStats
+from tracer_async import ConnectionState, LinkTimeoutError, Reading, RealtimeData, ResponseTimeoutError, SessionStats
 from tracer_async.cli.fleet_view import FleetView
 from tracer_async.cli.view import View
 
@@ -128,6 +129,17 @@ def test_statistics_are_there_where_there_is_room() -> None:
     assert "11 stray bytes" in text
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_line_ends_between_a_number_and_what_it_counts(width: int) -> None:
+    rows = [line.strip("│ ") for line in drawn(view_with(QUIET), width, 60)]
+    for text in (
+        *("7 requests", "5 answers", "2 timeouts", "1 late", "0 unsolicited", "0 echoes", "6 frames"),
+        *("3 damaged frames", "11 stray bytes", "1 connection"),
+        *("load cut below 11.10 V", "battery full above 14.40 V", "reserved 00 00 50 00"),
+    ):
+        assert any(text in re.split(", ?", row) for row in rows), text
+
+
 # Several controllers
 
 
@@ -155,6 +167,22 @@ def test_a_controller_that_fails_has_its_reason_below() -> None:
     lines = drawn(view, 80, 24)
     assert lines[0].strip().startswith("2 of 3 controllers answer")
     assert any("tcp://bridge-1:8088: no answer" in line for line in lines)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_reason_of_a_failure_is_there_in_full_where_there_is_room(width: int) -> None:
+    error = LinkTimeoutError("tcp://bridge-1:8088", "no connection for 5 s: refused. Is the port right?")
+    view = fleet_view(3)
+    view.take("tcp://bridge-1:8088", Reading(1002.0, None, error))
+    assert str(error) in " ".join(" ".join(drawn(view, width, 12)).split())
+    lines = drawn(view, width, 7)
+    assert len(lines) == 7
+    assert "tcp://bridge-1:8088: no" in lines[5]
+
+
+def test_on_a_wide_terminal_the_numbers_stay_beside_the_names() -> None:
+    (line,) = [line for line in drawn(fleet_view(3), 200, 24) if "bridge-2:8088" in line]
+    assert line.strip().startswith("bridge-2:8088 12.30 ")
 
 
 def test_alarms_of_several_controllers_are_below() -> None:

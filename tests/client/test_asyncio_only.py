@@ -19,19 +19,19 @@ def run_without_asyncio(call: Callable[[], Awaitable[object]]) -> None:
 
 
 @pytest.mark.parametrize("start_offline", [False, True])
-def test_opening_a_client_without_asyncio_raises_with_the_remedy(start_offline: bool) -> None:
+def test_opening_a_client_without_asyncio_raises_an_error_that_says_what_to_do(start_offline: bool) -> None:
     with pytest.raises(RuntimeError, match=SENTENCE):
         run_without_asyncio(TracerClient("sim:", start_offline=start_offline).open)
     with pytest.raises(RuntimeError, match=SENTENCE):
         run_without_asyncio(TracerClient("sim:", start_offline=start_offline).__aenter__)
 
 
-def test_adding_to_a_fleet_without_asyncio_raises_with_the_remedy() -> None:
+def test_adding_to_a_fleet_without_asyncio_raises_an_error_that_says_what_to_do() -> None:
     with pytest.raises(RuntimeError, match=SENTENCE):
         Fleet().add("sim:")
 
 
-def test_under_trio() -> None:
+def test_a_call_under_trio_raises_an_error_that_says_what_to_do() -> None:
     trio = pytest.importorskip("trio")
     with pytest.raises(RuntimeError, match=SENTENCE):
         trio.run(TracerClient("sim:").open)

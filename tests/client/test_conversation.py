@@ -462,6 +462,20 @@ async def test_a_request_waits_for_a_connection_at_most_connect_timeout() -> Non
         await tracer.aclose()
 
 
+async def test_a_request_that_waits_for_a_reconnection_names_the_error_of_the_last_attempt() -> None:
+    async with serve_tcp() as url:
+        tracer = TracerClient(url, connect_timeout=0.2, backoff=(0.01, 0.01))
+        await tracer.open()
+        states = tracer.state_changes()
+    try:
+        assert await anext(states) is ConnectionState.DOWN
+        with pytest.raises(LinkTimeoutError, match="last error: refused") as caught:
+            await tracer.read_realtime()
+        assert isinstance(caught.value.__cause__, LinkRefusedError)
+    finally:
+        await tracer.aclose()
+
+
 async def test_start_offline_opens_a_client_without_a_connection() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]

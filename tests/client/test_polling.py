@@ -54,6 +54,7 @@ async def test_poll_ticks_do_not_drift(durations: list[float | None], interval: 
         readings = [reading async for reading in poll(controller, interval)]
         assert controller.asked == pytest.approx([1000.0 + interval * tick for tick in range(len(durations))])
         assert [reading.ok for reading in readings] == [duration is not None for duration in durations]
+        assert all(reading.ok or reading.age == math.inf for reading in readings)
         assert not any(reading.skipped for reading in readings)
 
 

@@ -9,30 +9,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.promise.virtual_time import virtual_time
 from tracer_async.client._timer_wheel import TimerWheel, WheelTimer
 
 
 @given(st.lists(st.tuples(st.floats(0.0, 0.03), st.booleans()), max_size=20))
-def test_each_callback_runs_once_never_early_and_not_if_cancelled(wanted: list[tuple[float, bool]]) -> None:
-    async def run() -> None:
-        loop = asyncio.get_running_loop()
-        wheel = TimerWheel()
-        called: list[tuple[int, float]] = []
-        begun = loop.time()
-        timers: list[WheelTimer] = []
-        for number, (delay, _) in enumerate(wanted):
-            timers.append(wheel.call_at(begun + delay, lambda number=number: called.append((number, loop.time()))))  # type: ignore[misc]
-        kept = {number for number, (_, cancelled) in enumerate(wanted) if not cancelled}
-        for number in set(range(len(wanted))) - kept:
-            timers[number].cancel()
-        last = loop.create_future()
-        wheel.call_at(begun + 0.031, lambda: last.set_result(None))
-        await last
-        assert sorted(number for number, _ in called) == sorted(kept)
-        for number, at in called:
-            assert at >= begun + wanted[number][0] - 1e-6
-
-    asyncio.run(run())
+@virtual_time
+async def test_each_callback_runs_once_never_early_and_not_if_cancelled(wanted: list[tuple[float, bool]]) -> None:
+    loop = asyncio.get_running_loop()
+    wheel = TimerWheel()
+    called: list[tuple[int, float]] = []
+    begun = loop.time()
+    timers: list[WheelTimer] = []
+    for number, (delay, _) in enumerate(wanted):
+        timers.append(wheel.call_at(begun + delay, lambda number=number: called.append((number, loop.time()))))  # type: ignore[misc]
+    kept = {number for number, (_, cancelled) in enumerate(wanted) if not cancelled}
+    for number in set(range(len(wanted))) - kept:
+        timers[number].cancel()
+    last = loop.create_future()
+    wheel.call_at(begun + 0.031, lambda: last.set_result(None))
+    await last
+    assert sorted(number for number, _ in called) == sorted(kept)
+    for number, at in called:
+        assert at >= begun + wanted[number][0] - 1e-6
 
 
 async def test_an_earlier_timer_does_not_wait_for_a_later_one() -> None:

@@ -128,7 +128,7 @@ async def test_two_clients_on_one_bridge_read_and_switch(tmp_path: Path, require
         bridge.client() as first,
         bridge.client() as second,
     ):
-        await asyncio.gather(good_readings(first, 20), good_readings(second, 20))
+        await asyncio.gather(good_readings(first, 10), good_readings(second, 10))
         await second.aclose()
         await good_readings(first, 3)
         for on in (False, True):

@@ -144,7 +144,7 @@ def test_a_copy_read_after_a_stall_does_not_confirm_settings(new_loop: NewLoop) 
 
 @on_each_loop
 @pytest.mark.parametrize("seed", [1])
-def test_a_reported_success_is_real_whenever_the_application_stalls(new_loop: NewLoop, seed: int) -> None:
+def test_a_reported_success_is_true_for_a_stall_at_any_moment(new_loop: NewLoop, seed: int) -> None:
     dice = random.Random(seed)
 
     def script(controller: StampingController, request: Request) -> Replies:
@@ -320,7 +320,7 @@ def test_a_reading_of_a_fleet_has_the_time_of_its_arrival(new_loop: NewLoop) -> 
 
 @on_each_loop
 @pytest.mark.parametrize(("noise", "descriptors"), [(False, "low"), (True, "low"), (True, "high")])
-def test_no_request_is_sent_before_all_input_that_had_arrived_was_read(
+def test_no_request_is_sent_before_all_input_that_has_arrived_is_read(
     new_loop: NewLoop, noise: bool, descriptors: str, request: pytest.FixtureRequest
 ) -> None:
     """A reading from before the request, read after it was sent, would look like its answer."""
@@ -350,7 +350,7 @@ def descriptors_above_1023() -> Iterator[None]:
         yield
 
 
-async def test_in_process_a_copy_read_after_a_stall_confirms_nothing() -> None:
+async def test_in_process_a_copy_read_after_a_stall_does_not_confirm_a_switch() -> None:
     tracer = SimulatedTracer()
     faults = Faults("double@50%", "drop@20%", "late=50ms@50%", seed=1)
 

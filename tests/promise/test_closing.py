@@ -58,7 +58,7 @@ async def ended(task: asyncio.Task[Any]) -> None:
 @loops
 @backends
 @pytest.mark.parametrize("busy", [False, True])
-def test_a_serial_port_is_closed_by_two_tasks_at_once(loop: Any, backend: str, busy: bool) -> None:
+def test_two_tasks_can_close_a_serial_port_at_the_same_time(loop: Any, backend: str, busy: bool) -> None:
     async def main(path: str) -> None:
         before = open_descriptors()
         for _ in range(5):
@@ -82,7 +82,7 @@ def test_a_serial_port_is_closed_by_two_tasks_at_once(loop: Any, backend: str, b
 @loops
 @backends
 @pytest.mark.parametrize("how", ["cancel", "aclose"])
-def test_the_opening_of_a_serial_port_ends_at_each_turn_of_the_loop(loop: Any, backend: str, how: str) -> None:
+def test_opening_a_serial_port_can_be_ended_in_each_loop_iteration(loop: Any, backend: str, how: str) -> None:
     """Tries each of the first turns, then larger and larger steps, until the port opens first."""
 
     async def main(path: str) -> None:
@@ -112,7 +112,7 @@ def test_the_opening_of_a_serial_port_ends_at_each_turn_of_the_loop(loop: Any, b
 
 
 @loops
-def test_opening_a_second_time_raises_and_the_first_one_works(loop: Any) -> None:
+def test_a_second_open_raises_and_the_first_one_succeeds(loop: Any) -> None:
     async def main() -> None:
         async with Bridge() as bridge:
             tracer = TracerClient(bridge.url)
@@ -131,7 +131,7 @@ def test_opening_a_second_time_raises_and_the_first_one_works(loop: Any) -> None
 
 
 @loops
-def test_opening_a_second_time_raises_and_the_first_one_ends_when_it_is_closed(loop: Any) -> None:
+def test_a_second_open_raises_and_the_first_one_ends_when_the_client_is_closed(loop: Any) -> None:
     async def main(dead: int) -> None:
         tracer = TracerClient(f"tcp://127.0.0.1:{dead}", **PATIENT)
         first = asyncio.create_task(tracer.open())
@@ -188,7 +188,7 @@ async def end_at_turn(url: str, turns: int, how: str) -> None:
 @loops
 @pytest.mark.parametrize("how", ["cancel", "aclose"])
 @pytest.mark.parametrize("turns", range(9))
-def test_a_connection_that_is_being_accepted_is_closed_at_once(loop: Any, turns: int, how: str) -> None:
+def test_opening_ends_at_once_while_the_connection_is_being_accepted(loop: Any, turns: int, how: str) -> None:
     async def main() -> None:
         async with Bridge() as bridge:
             await end_at_turn(bridge.url, turns, how)  # create now what is created only once
@@ -202,7 +202,7 @@ def test_a_connection_that_is_being_accepted_is_closed_at_once(loop: Any, turns:
 
 @loops
 @pytest.mark.parametrize("how", ["cancel", "aclose"])
-def test_a_connection_that_nobody_accepts_is_closed_at_once(loop: Any, how: str) -> None:
+def test_opening_ends_at_once_while_the_connection_is_not_accepted(loop: Any, how: str) -> None:
     async def main(dead: int) -> None:
         before = open_descriptors()
         for turns in range(9):
@@ -215,7 +215,7 @@ def test_a_connection_that_nobody_accepts_is_closed_at_once(loop: Any, how: str)
 
 @loops
 @pytest.mark.parametrize("how", ["cancel", "aclose"])
-def test_a_tls_handshake_that_nobody_answers_is_ended_at_once(loop: Any, how: str) -> None:
+def test_opening_ends_at_once_while_a_tls_handshake_is_unanswered(loop: Any, how: str) -> None:
     async def main() -> None:
         async with Bridge() as bridge:
             url = bridge.url.replace("tcp", "tls")

@@ -190,7 +190,7 @@ async def test_giving_up_a_link_discards_a_command_that_the_kernel_has_not_deliv
             await calling
 
 
-async def test_until_a_link_is_up_each_attempt_comes_from_the_same_local_port(bridge: Bridge) -> None:
+async def test_each_attempt_uses_the_same_local_port_until_a_link_is_up(bridge: Bridge) -> None:
     async with client(bridge.url, max_timeouts=FILLING + 1) as tracer:
         await bridge.accept()
         await begin(bridge, tracer)
@@ -206,7 +206,7 @@ async def test_until_a_link_is_up_each_attempt_comes_from_the_same_local_port(br
 
 
 @pytest.mark.parametrize(("call", "code"), CALLS)
-async def test_without_undelivered_bytes_it_is_an_orderly_close_and_a_fresh_port(
+async def test_a_link_without_undelivered_bytes_is_closed_without_a_reset_and_the_next_one_uses_a_new_port(
     bridge: Bridge, call: Any, code: int
 ) -> None:
     async with client(bridge.url, max_timeouts=1, timeout=0.2) as tracer:  # longer than a kernel delays ACKs
@@ -252,7 +252,7 @@ async def test_a_link_whose_kernel_still_holds_a_command_is_reset_when_the_comma
         assert not bridge.received_command(code)
 
 
-async def test_readings_alone_are_no_reason_for_a_reset(bridge: Bridge) -> None:
+async def test_unanswered_readings_do_not_reset_a_link(bridge: Bridge) -> None:
     async with client(bridge.url, max_timeouts=1000) as tracer:
         await bridge.accept()
         await begin(bridge, tracer)
@@ -316,7 +316,7 @@ def open_pty() -> Iterator[tuple[int, str]]:
         os.close(slave)
 
 
-def test_after_an_outage_nothing_switches_the_load_that_set_load_has_switched() -> None:
+def test_after_an_outage_no_old_command_changes_the_load() -> None:
     """The network loses everything for 1.6 s. The client sends a command in that time and abandons it."""
     with ThreadPoolExecutor(1) as thread:  # the network namespaces are those of a thread
         thread.submit(lambda: asyncio.run(switch_during_an_outage())).result()

@@ -45,9 +45,7 @@ async def read(url: str) -> float:
 
 @loops
 @pytest.mark.parametrize("dead", [["127.0.0.1"], ["127.0.0.1", "127.0.0.1"], ["::1"], ["::1", "127.0.0.1"]])
-def test_a_host_is_reached_although_its_first_addresses_swallow_packets(
-    loop: Any, dead: list[str], names: Names
-) -> None:
+def test_a_host_is_reached_if_its_first_addresses_drop_all_packets(loop: Any, dead: list[str], names: Names) -> None:
     async def main() -> float:
         async with Bridge() as bridge:
             with ExitStack() as stack:
@@ -59,7 +57,7 @@ def test_a_host_is_reached_although_its_first_addresses_swallow_packets(
 
 
 @loops
-def test_a_host_is_reached_although_its_first_address_refuses(loop: Any, names: Names) -> None:
+def test_a_host_is_reached_if_its_first_address_refuses(loop: Any, names: Names) -> None:
     async def main() -> float:
         async with Bridge() as gone:
             pass
@@ -94,7 +92,7 @@ def forty_names(names: Names) -> Any:
 @posix
 @loops
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_serial_port_opens_while_names_hang(loop: Any, backend: str, names: Names) -> None:
+def test_a_serial_port_opens_while_name_resolution_hangs(loop: Any, backend: str, names: Names) -> None:
     async def main(path: str) -> float:
         async with forty_names(names):
             return await read(f"serial://{path}?backend={backend}")
@@ -105,7 +103,7 @@ def test_a_serial_port_opens_while_names_hang(loop: Any, backend: str, names: Na
 
 @loops
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_a_numeric_address_is_connected_to_while_names_hang(loop: Any, host: str, names: Names) -> None:
+def test_a_numeric_address_is_reached_while_name_resolution_hangs(loop: Any, host: str, names: Names) -> None:
     async def main() -> float:
         async with Bridge(host) as bridge, forty_names(names):
             return await read(bridge.url)
@@ -114,7 +112,7 @@ def test_a_numeric_address_is_connected_to_while_names_hang(loop: Any, host: str
 
 
 @loops
-def test_a_name_is_resolved_while_others_hang(loop: Any, names: Names) -> None:
+def test_a_name_is_resolved_while_other_names_hang(loop: Any, names: Names) -> None:
     async def main() -> float:
         async with Bridge() as bridge, forty_names(names):
             names.addresses["bridge.test"] = [("127.0.0.1", bridge.port)]
@@ -173,7 +171,7 @@ def test_names_and_ports_do_not_wait_for_ports_that_hang(
 @pytest.mark.parametrize(
     "url", ["tcp://bridge-{}.test:8088", *(f"serial:///dev/hanging-{{}}?backend={backend}" for backend in BACKENDS)]
 )
-def test_what_hangs_does_not_delay_the_end_of_the_program(url: str) -> None:
+def test_hanging_calls_do_not_delay_the_end_of_the_program(url: str) -> None:
     """In a separate process, because threads that hang would remain in this one."""
     program = f"""
 import asyncio, os, socket, threading
@@ -272,7 +270,7 @@ RAISED = [
 
 
 @pytest.mark.parametrize("raised", RAISED, ids=repr)
-def test_a_connection_is_kept_whatever_its_factory_raises(
+def test_any_exception_of_a_transport_factory_leads_to_another_attempt(
     raised: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Raises on the first attempt, and again after the connection was lost."""
@@ -315,7 +313,7 @@ def test_a_factory_that_raises_is_an_error_of_the_first_attempt(raised: BaseExce
 
 
 @pytest.mark.parametrize("returned", [None, (), 5])
-def test_a_connection_is_kept_although_its_factory_returns_no_transport(returned: Any) -> None:
+def test_a_factory_that_returns_no_transport_leads_to_another_attempt(returned: Any) -> None:
     async def main() -> None:
         controller = LoggingController()
         answers = [returned] * 3

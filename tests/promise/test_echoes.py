@@ -46,7 +46,7 @@ SWITCHES = [
 @pytest.mark.parametrize("call", CALLS + SWITCHES)
 @pytest.mark.parametrize("delays", [(0.001,), (0.04, 0.06), (0.9,)], ids=["once", "twice", "late"])
 @virtual_time
-async def test_nothing_succeeds_where_only_echoes_come(call: Call, delays: tuple[float, ...]) -> None:
+async def test_no_call_succeeds_if_only_echoes_come(call: Call, delays: tuple[float, ...]) -> None:
     nothing = LoggingController(present=False, echo_delays=delays)
     async with TracerClient(nothing.connect) as tracer:
         for _ in range(3):
@@ -75,7 +75,7 @@ async def test_the_error_of_a_switch_names_the_echo_as_the_cause(call: Call) -> 
 
 
 @virtual_time
-async def test_echoes_are_not_taken_for_a_controller_that_stopped_answering() -> None:
+async def test_echoes_do_not_confirm_a_switch_after_the_controller_has_stopped_answering() -> None:
     controller = LoggingController(echo_delays=(0.001,))
     async with TracerClient(controller.connect) as tracer:
         await tracer.set_load(True)
@@ -104,7 +104,7 @@ ECHO_DELAYS = [0.001, 0.1, 0.2, 0.24, 0.26, 0.3, 0.5, 0.8, 1.1, 1.3, 1.6, 1.9, 2
 
 
 @pytest.mark.parametrize("copies", [1, 2])
-def test_an_echo_of_any_request_within_the_late_reply_window_is_no_answer(copies: int) -> None:
+def test_an_echo_of_any_request_within_the_late_reply_window_is_not_an_answer(copies: int) -> None:
     async def main(delay: float) -> None:
         delays = (delay, delay + 0.05)[:copies]
         controller = LoggingController(echo_delays=delays)
@@ -120,7 +120,7 @@ def test_an_echo_of_any_request_within_the_late_reply_window_is_no_answer(copies
         run_virtual(lambda delay=delay: main(delay))  # type: ignore[misc]
 
 
-def test_an_echo_of_an_earlier_switch_is_no_refusal_of_the_next_one() -> None:
+def test_an_echo_of_an_earlier_switch_is_not_a_refusal_of_the_next_one() -> None:
     async def main(delay: float) -> None:
         controller = LoggingController(echo_delays=(delay,))
         controller.plan(SWITCH, *[UNANSWERED] * 100)
@@ -135,7 +135,7 @@ def test_an_echo_of_an_earlier_switch_is_no_refusal_of_the_next_one() -> None:
 
 @pytest.mark.parametrize("fence", [0.0, 1.0])
 @pytest.mark.parametrize("second_echo", [0.3, 1.1, 1.6, 2.3, 3.4])
-def test_a_second_echo_does_not_make_a_late_reply_an_answer(fence: float, second_echo: float) -> None:
+def test_a_late_reply_after_a_second_echo_does_not_confirm_the_next_switch(fence: float, second_echo: float) -> None:
     async def main(reply_delay: float) -> None:
         controller = LoggingController(echo_delays=(0.001, second_echo))
         controller.plan(SWITCH, Plan((reply_delay,)), *[LOST] * 100)
@@ -152,7 +152,7 @@ def test_a_second_echo_does_not_make_a_late_reply_an_answer(fence: float, second
 
 @pytest.mark.parametrize("on", [True, False])
 @virtual_time
-async def test_where_a_reply_may_look_like_its_request_the_state_is_read_back(on: bool) -> None:
+async def test_the_state_is_read_back_if_a_reply_may_equal_its_request(on: bool) -> None:
     controller = LoggingController(copies_id=True, echo_delays=(0.001,))
     controller.load_on = not on
     controller.plan(READ, *[Plan((0.04,))] * 9)
@@ -166,7 +166,7 @@ async def test_where_a_reply_may_look_like_its_request_the_state_is_read_back(on
 
 
 @virtual_time
-async def test_a_second_echo_that_may_be_the_reply_switches_nothing() -> None:
+async def test_a_second_echo_that_may_be_the_reply_does_not_confirm_a_switch() -> None:
     controller = LoggingController(copies_id=True, echo_delays=(0.001, 0.04))
     controller.plan(SWITCH, *[LOST] * 9)
     async with TracerClient(controller.connect) as tracer:
@@ -208,7 +208,9 @@ async def test_each_new_link_is_tested_for_echoes_again() -> None:
 
 @pytest.mark.parametrize("on", [True, False])
 @virtual_time
-async def test_a_line_that_begins_to_echo_confirms_nothing_if_its_controller_answers_with_another_id(on: bool) -> None:
+async def test_a_line_that_begins_to_echo_confirms_no_switch_if_the_controller_uses_another_id(
+    on: bool,
+) -> None:
     """The first reading came without an echo. After that the controller receives nothing."""
     controller = LoggingController()
     async with TracerClient(controller.connect) as tracer:
@@ -222,7 +224,7 @@ async def test_a_line_that_begins_to_echo_confirms_nothing_if_its_controller_ans
 
 
 @virtual_time
-async def test_a_line_whose_first_echo_is_lost_confirms_nothing_if_its_controller_answers_with_another_id() -> None:
+async def test_a_line_whose_first_echo_is_lost_confirms_no_switch_if_the_controller_uses_another_id() -> None:
     controller = LoggingController()
     controller.plan(READ, *[Plan((0.03,))] * 100)
     controller.plan(SWITCH, *[LOST] * 100)
@@ -239,7 +241,7 @@ async def test_a_line_whose_first_echo_is_lost_confirms_nothing_if_its_controlle
 @pytest.mark.parametrize("copies_id", [False, True], ids=["ID 0", "ID copied"])
 @pytest.mark.parametrize("reply_delay", [0.002, 0.04, 0.9])
 @virtual_time
-async def test_the_true_reply_behind_an_echo_is_taken(copies_id: bool, reply_delay: float) -> None:
+async def test_the_reply_after_an_echo_is_the_answer(copies_id: bool, reply_delay: float) -> None:
     controller = LoggingController(copies_id=copies_id, echo_delays=(0.001,))
     for command in (READ, SWITCH, WRITE):
         controller.plan(command, *[Plan((reply_delay,))] * 9)

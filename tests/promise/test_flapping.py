@@ -127,7 +127,7 @@ async def poll(tracer: TracerClient, seconds: float) -> None:
 
 
 @virtual_time
-async def test_a_link_that_is_lost_again_and_again_is_logged_once_and_then_summed_up(log: Log) -> None:
+async def test_a_link_that_is_lost_repeatedly_is_logged_once_and_then_in_summaries(log: Log) -> None:
     bridge = Bridge(answer_and_hang_up)
     async with TracerClient(bridge.bring) as tracer:
         await poll(tracer, HOUR)
@@ -147,7 +147,7 @@ async def test_a_link_that_is_lost_again_and_again_is_logged_once_and_then_summe
 
 
 @virtual_time
-async def test_the_sums_of_a_flapping_link_come_at_least_every_hour(log: Log) -> None:
+async def test_summaries_of_a_flapping_link_come_at_least_every_hour(log: Log) -> None:
     bridge = Bridge(answer_and_hang_up)
     async with TracerClient(bridge.bring) as tracer:
         while now() < bridge.connected_at[0] + 12 * HOUR:
@@ -159,7 +159,7 @@ async def test_the_sums_of_a_flapping_link_come_at_least_every_hour(log: Log) ->
 
 
 @virtual_time
-async def test_a_link_that_is_lost_now_and_then_is_logged_each_time(log: Log) -> None:
+async def test_a_link_that_is_lost_rarely_is_logged_each_time(log: Log) -> None:
     bridge = Bridge(answer)
     async with TracerClient(bridge.bring) as tracer:
         for _ in range(10):
@@ -182,7 +182,7 @@ async def test_an_outage_after_flapping_is_logged_within_the_interval(log: Log) 
         bridge.present = False
         await asyncio.sleep(5 * MINUTE)
         assert "reconnected" not in log.lines[-1][1]
-        assert "trying again" in log.lines[-1][1]
+        assert "retrying" in log.lines[-1][1]
         assert f"lost {len(bridge.hung_up_at) - 1} times" in log.lines[-1][1]
         lines = len(log.lines)
         await asyncio.sleep(HOUR)
@@ -221,7 +221,7 @@ def flood(data: bytes, rate: float) -> Callable[[Connection], None]:
 
 @pytest.mark.parametrize("data", KINDS_OF_FLOODS)
 @virtual_time
-async def test_a_peer_that_floods_is_given_up_and_connected_to_less_and_less_often(log: Log, data: bytes) -> None:
+async def test_the_delay_grows_if_a_peer_floods_each_connection(log: Log, data: bytes) -> None:
     connections: list[Connection] = []
     pour = flood(data, 10 * LIMIT)
 
@@ -245,7 +245,7 @@ async def test_a_peer_that_floods_is_given_up_and_connected_to_less_and_less_oft
 
 
 @virtual_time
-async def test_a_peer_that_floods_is_an_error_of_its_own() -> None:
+async def test_a_flood_raises_link_flooded_error() -> None:
     bridge = Bridge(flood(GARBAGE, 10 * LIMIT))
     async with TracerClient(bridge.bring, backoff=(30.0, 30.0), connect_timeout=1.0) as tracer:
         await tracer.read_realtime()
@@ -256,7 +256,7 @@ async def test_a_peer_that_floods_is_an_error_of_its_own() -> None:
 
 @pytest.mark.parametrize(("rate", "kept"), [(200 * 1024, True), (300 * 1024, False)])
 @virtual_time
-async def test_a_noisy_link_is_kept_up_to_the_limit(rate: float, kept: bool) -> None:
+async def test_a_noisy_link_below_the_limit_is_kept(rate: float, kept: bool) -> None:
     bridge = Bridge(flood(GARBAGE[:2048], rate))
     async with TracerClient(bridge.bring) as tracer:
         await tracer.read_realtime()
@@ -265,7 +265,7 @@ async def test_a_noisy_link_is_kept_up_to_the_limit(rate: float, kept: bool) -> 
 
 
 @virtual_time
-async def test_bytes_that_accumulated_while_the_application_was_blocked_are_no_flood() -> None:
+async def test_bytes_that_accumulate_while_the_application_is_blocked_are_not_a_flood() -> None:
     """They may have arrived at any moment of the stall."""
     connections: list[Connection] = []
 
@@ -284,7 +284,7 @@ async def test_bytes_that_accumulated_while_the_application_was_blocked_are_no_f
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_peer_that_floods_as_fast_as_it_can_does_not_slow_the_others(loop: Any, log: Log) -> None:
+def test_a_peer_that_floods_at_full_speed_does_not_slow_the_others(loop: Any, log: Log) -> None:
     """Over TCP. The client closes the flooding link. The other link gets each request answered at its tick."""
 
     async def main() -> None:

@@ -61,7 +61,7 @@ def test_a_pause_of_nearly_a_second_within_a_reply_loses_nothing(new_loop: NewLo
 
 
 @on_each_loop
-def test_a_reply_behind_a_false_header_is_found_in_time(new_loop: NewLoop) -> None:
+def test_a_reply_after_a_false_header_is_found_before_the_timeout(new_loop: NewLoop) -> None:
     def script(controller: StampingController, request: Request) -> Replies:
         return [(0, FALSE_HEADER + controller.execute(request))]
 
@@ -78,7 +78,7 @@ def test_a_reply_behind_a_false_header_is_found_in_time(new_loop: NewLoop) -> No
 
 
 @pytest.mark.parametrize("max_age", [0.0, 60.0])
-async def test_a_closed_client_gives_no_reading(max_age: float) -> None:
+async def test_read_realtime_with_max_age_raises_on_a_closed_client(max_age: float) -> None:
     with line_of("tcp") as line:
         async with line.client() as tracer:
             fresh = await tracer.read_realtime()
@@ -158,7 +158,7 @@ def test_a_deadline_is_extended_once() -> None:
 
 
 @pytest.mark.parametrize("cut", range(1, len(REPLY)))
-def test_a_reply_behind_a_false_header_is_found_after_50_ms_of_quiet(cut: int) -> None:
+def test_a_reply_after_a_false_header_is_found_after_50_ms_without_bytes(cut: int) -> None:
     """Wherever the bytes are cut, and however long the pause is, the wait is 50 ms from the last ones."""
     for pause in (0.0, 0.04, 0.06, 0.5):
         outcome = read([(0.1, FALSE_HEADER + REPLY[:cut]), (0.1 + pause, REPLY[cut:])])
@@ -167,7 +167,7 @@ def test_a_reply_behind_a_false_header_is_found_after_50_ms_of_quiet(cut: int) -
         assert outcome.time <= 0.1 + pause + 0.05 + 1e-9
 
 
-def test_a_reply_that_contains_sync_bytes_is_not_taken_apart_by_a_pause() -> None:
+def test_a_pause_does_not_split_a_reply_that_contains_sync_bytes() -> None:
     """After 50 ms the decoder searches for a frame behind them. There is none, so nothing is discarded."""
     data = realtime(1234)[:2] + SYNC + realtime(1234)[8:]
     reply = frame(READ, data)

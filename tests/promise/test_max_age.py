@@ -58,7 +58,7 @@ async def test_after_a_switch_that_was_read_back_max_age_returns_a_reading() -> 
 
 
 @virtual_time
-async def test_the_answer_to_a_custom_command_with_the_code_of_a_reading_is_no_reading() -> None:
+async def test_the_answer_to_a_custom_command_with_the_code_of_a_reading_is_not_a_reading() -> None:
     async with TracerClient(LoggingController().connect) as tracer:
         for _ in range(2):
             assert await tracer.execute(BatteryVoltage()) == 12.3

@@ -25,7 +25,7 @@ from tracer_async import Command, LoadUnknownError, MalformedReplyError, TlsErro
 
 @pytest.mark.parametrize("limit", [0.05, 0.4, 0.9])
 @virtual_time
-async def test_a_silent_link_is_replaced_although_the_application_cancels_its_calls(limit: float) -> None:
+async def test_a_silent_link_is_replaced_even_if_the_application_cancels_its_calls(limit: float) -> None:
     """Each request is cancelled before the client's own timeout of 1 s."""
     silent, healthy = LoggingController(), LoggingController()
     controllers = [silent, healthy]
@@ -50,9 +50,7 @@ async def test_a_silent_link_is_replaced_although_the_application_cancels_its_ca
     [pytest.param(Plan((0.06,)), 100, 1.0, id="answered later"), pytest.param(LOST, 10, 0.0, id="some not answered")],
 )
 @virtual_time
-async def test_calls_that_are_cancelled_early_are_no_reason_to_replace_a_link(
-    plan: Plan, cancelled: int, fence: float
-) -> None:
+async def test_calls_that_are_cancelled_early_do_not_replace_a_link(plan: Plan, cancelled: int, fence: float) -> None:
     """Together they wait for less time than the timeouts that count as proof of a dead link."""
     controller = LoggingController()
     controller.plan(READ, *[plan] * cancelled)
@@ -67,7 +65,7 @@ async def test_calls_that_are_cancelled_early_are_no_reason_to_replace_a_link(
 
 
 @virtual_time
-async def test_cancelled_readings_do_not_keep_a_command_from_being_sent() -> None:
+async def test_cancelled_readings_do_not_prevent_a_command() -> None:
     """The first command on a link needs an answered reading before it."""
     controller = LoggingController()
     for command in (READ, SWITCH):
@@ -91,7 +89,7 @@ class BrokenFilter(logging.Filter):
 
 
 @virtual_time
-async def test_a_link_is_kept_although_a_logging_filter_raises() -> None:
+async def test_a_logging_filter_that_raises_does_not_end_the_reconnecting() -> None:
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     log, broken = logging.getLogger("tracer_async"), BrokenFilter()
@@ -146,7 +144,7 @@ class Raising(Command[float]):
 
 @pytest.mark.parametrize("raised", [asyncio.CancelledError(), GeneratorExit(), BaseException("odd")], ids=repr)
 @virtual_time
-async def test_whatever_a_users_decode_reply_raises_is_an_error_of_that_call_alone(raised: BaseException) -> None:
+async def test_an_exception_of_a_custom_decode_reply_affects_only_its_call(raised: BaseException) -> None:
     async with TracerClient(LoggingController().connect) as tracer:
         waiting = asyncio.create_task(tracer.read())
         with pytest.raises(MalformedReplyError) as caught:
@@ -186,7 +184,7 @@ class ManyConnections(asyncio.Protocol):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the test needs Linux's socket filters")
 @virtual_time
-async def test_a_path_that_drops_everything_from_one_port_is_replaced_after_a_minute() -> None:
+async def test_another_local_port_is_used_after_a_minute_if_the_network_drops_all_packets_from_the_first() -> None:
     """After a reset that the network may have lost, attempts use the same local port, but not forever."""
     loop = asyncio.get_running_loop()
     controller = LoggingController()

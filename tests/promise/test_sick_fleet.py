@@ -9,7 +9,7 @@ from stress.sick_fleet import complaints, run
 pytestmark = pytest.mark.slow
 
 
-async def test_every_healthy_controller_of_a_sick_fleet_keeps_its_interval() -> None:
+async def test_faulty_controllers_do_not_delay_the_healthy_ones_of_a_fleet() -> None:
     outcome = await run(40, 4.0, 1.0)
     assert complaints(outcome, 1.0) == []
     assert len(outcome.arrivals) == 32

@@ -60,7 +60,7 @@ def is_answered(client: socket.socket) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
-def test_the_shortage_is_reported_once_and_clients_are_accepted_again(kind: str, tmp_path: Any) -> None:
+def test_a_lack_of_descriptors_is_reported_once_and_clients_are_accepted_again(kind: str, tmp_path: Any) -> None:
     arguments = ("--tcp", "127.0.0.1:0") if kind == "tcp" else ("--unix", str(tmp_path / "tracer"))
     with simulator(*arguments) as (process, url):
         clients = [connect(url) for _ in range(LIMIT + 10)]
@@ -84,7 +84,7 @@ def test_the_shortage_is_reported_once_and_clients_are_accepted_again(kind: str,
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED])
 @pytest.mark.parametrize("serve", ["tcp", "unix"])
-async def test_a_server_in_a_program_continues_too(
+async def test_a_server_in_a_program_also_accepts_clients_again(
     serve: str, code: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Any
 ) -> None:
     """The test simulates the kernel's refusal, because other tests need their descriptors."""

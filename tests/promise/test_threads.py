@@ -22,9 +22,11 @@ from tracer_async import (
     LinkClosedError,
     LoadMode,
     Reading,
+    Subscription,
     TracerClient,
 )
 from tracer_async.protocol import ReadRealtime
+from tracer_async.simulator import serve_tcp
 
 LOOPS = 4
 CLIENTS = 3
@@ -188,6 +190,39 @@ def test_a_client_raises_in_another_loop_of_the_same_thread_and_sends_nothing() 
         own.run(tracer.aclose())
         with pytest.raises(LinkClosedError):
             own.run(tracer.read())
+
+
+@pytest.mark.parametrize("queued", [True, False], ids=["with an item", "empty"])
+@pytest.mark.parametrize("name", ["frames", "state_changes"])
+async def test_an_iterator_of_a_client_raises_in_another_thread_and_loses_no_item(name: str, queued: bool) -> None:
+    def iterate_elsewhere(iterator: Subscription[Any]) -> None:
+        async def main() -> None:
+            async with asyncio.timeout(5):
+                await anext(iterator)
+
+        with pytest.raises(RuntimeError, match="another event loop or thread"):
+            asyncio.run(main())
+
+    async with asyncio.timeout(10), AsyncExitStack() as server:
+        url = await server.enter_async_context(serve_tcp())
+        async with TracerClient(url) as tracer:
+            iterator: Subscription[Any] = getattr(tracer, name)()
+
+            async def add_item() -> None:
+                """Receive one frame, or lose the connection."""
+                changes = tracer.state_changes()
+                await tracer.read()
+                if name == "state_changes":
+                    await server.aclose()
+                    assert await anext(changes) == "down"
+
+            if queued:
+                await add_item()
+            await asyncio.to_thread(iterate_elsewhere, iterator)
+            if not queued:
+                await add_item()
+            item = await anext(iterator)
+            assert item == "down" if name == "state_changes" else item.command == READ
 
 
 def test_a_fleets_client_raises_in_another_thread_and_sends_nothing() -> None:

@@ -55,7 +55,7 @@ def failed(result: object) -> bool:
 # Success.
 
 
-def test_a_settings_write_queued_behind_another_never_gets_the_reply_to_that() -> None:
+def test_a_settings_write_queued_after_another_never_gets_the_reply_to_the_first() -> None:
     async def main(delays: tuple[float, ...]) -> None:
         controller = LoggingController()
         controller.plan(WRITE, Plan(delays), LOST)
@@ -70,7 +70,7 @@ def test_a_settings_write_queued_behind_another_never_gets_the_reply_to_that() -
 
 
 @pytest.mark.parametrize("commands", [[WriteSettings(FIRST)] * 2, [ManualControl(LoadState.ON)] * 2], ids=["AD", "AA"])
-def test_of_two_equal_commands_executed_at_once_the_second_never_gets_the_reply_to_the_first(
+def test_the_second_of_two_equal_concurrent_commands_never_gets_the_reply_to_the_first(
     commands: list[Any],
 ) -> None:
     async def main(delays: tuple[float, ...]) -> None:
@@ -86,7 +86,7 @@ def test_of_two_equal_commands_executed_at_once_the_second_never_gets_the_reply_
 
 @pytest.mark.parametrize("delays", DOUBLED[::8] + LATE[::8])
 @virtual_time
-async def test_a_write_queued_behind_another_succeeds_where_the_controller_does_it(delays: tuple[float, ...]) -> None:
+async def test_a_write_queued_after_another_succeeds_if_the_controller_executes_it(delays: tuple[float, ...]) -> None:
     controller = LoggingController()
     controller.plan(WRITE, Plan(delays))
     async with TracerClient(controller.connect, retries=9, max_timeouts=99) as tracer:
@@ -99,7 +99,7 @@ async def test_a_write_queued_behind_another_succeeds_where_the_controller_does_
 
 
 @virtual_time
-async def test_between_two_settings_writes_come_an_answered_reading_and_the_duplicate_window() -> None:
+async def test_the_second_settings_write_is_sent_after_an_answered_reading_and_the_duplicate_window() -> None:
     controller = LoggingController()
     controller.plan(WRITE, *[Plan((0.04,))] * 3)
     controller.plan(READ, *[Plan((0.04,))] * 9)
@@ -131,7 +131,7 @@ CALLS = [
 
 @pytest.mark.parametrize(("call", "code"), CALLS)
 @virtual_time
-async def test_on_each_new_link_a_reading_and_the_duplicate_window_come_before_the_first_command(
+async def test_the_first_command_on_each_link_is_sent_after_a_reading_and_the_duplicate_window(
     call: Any, code: int
 ) -> None:
     controller = LoggingController()
@@ -171,7 +171,7 @@ def test_the_first_write_of_a_second_client_never_gets_the_reply_to_the_first_cl
 
 @pytest.mark.parametrize("delay", [0.3, 0.5, 0.8, 1.2, 2.0, 3.0])
 @virtual_time
-async def test_a_late_reply_on_the_next_link_confirms_no_other_write(delay: float) -> None:
+async def test_a_late_reply_on_the_next_link_does_not_confirm_another_write(delay: float) -> None:
     bridge = LoggingController(keeps_bytes=True)
     bridge.plan(WRITE, Plan((delay,)), LOST)
     async with TracerClient(bridge.connect, backoff=(0.1, 0.1)) as tracer:
@@ -235,7 +235,7 @@ async def test_other_switches_and_writes_wait_for_the_end_of_a_set_load() -> Non
 
 
 @virtual_time
-async def test_opposite_switches_at_once_both_succeed_one_after_the_other() -> None:
+async def test_concurrent_opposite_switches_both_succeed_one_after_the_other() -> None:
     controller = LoggingController()
     controller.plan(SWITCH, *[UNANSWERED] * 4)
     async with TracerClient(controller.connect) as tracer:
@@ -244,7 +244,7 @@ async def test_opposite_switches_at_once_both_succeed_one_after_the_other() -> N
 
 
 @virtual_time
-async def test_readings_may_go_between() -> None:
+async def test_readings_are_sent_during_a_set_load() -> None:
     controller = LoggingController()
     controller.plan(SWITCH, UNANSWERED)
     async with TracerClient(controller.connect) as tracer:
@@ -263,7 +263,7 @@ async def test_readings_may_go_between() -> None:
 # Refusals.
 
 
-def test_a_doubled_reply_is_no_refusal() -> None:
+def test_a_duplicate_of_an_earlier_reply_is_not_a_refusal() -> None:
     async def main(delays: tuple[float, ...]) -> None:
         controller = LoggingController()
         controller.plan(SWITCH, Plan(delays), Plan((0.04,)))
@@ -277,7 +277,7 @@ def test_a_doubled_reply_is_no_refusal() -> None:
 
 
 @virtual_time
-async def test_where_the_answer_may_be_a_copy_the_switch_is_repeated() -> None:
+async def test_a_switch_whose_answer_may_be_a_copy_is_repeated() -> None:
     controller = LoggingController()
     controller.plan(SWITCH, Plan((0.04, 0.1)), LOST)
     async with TracerClient(controller.connect, retries=1) as tracer:

@@ -32,7 +32,7 @@ def test_every_frame_is_found_at_any_chunking(name: str, frames: int, size: int)
 
 
 @captures
-def test_every_reading_comes_back_to_the_byte(name: str, frames: int) -> None:
+def test_encoding_each_decoded_reading_gives_the_same_bytes(name: str, frames: int) -> None:
     readings = 0
     for event in decode(name, 4096)[0]:
         assert isinstance(event, Frame)
@@ -43,7 +43,7 @@ def test_every_reading_comes_back_to_the_byte(name: str, frames: int) -> None:
     assert readings == (0 if name.startswith("display") else frames)
 
 
-def test_both_directions_of_a_session_are_its_two_streams() -> None:
+def test_both_directions_of_the_session_are_the_two_single_recordings() -> None:
     both = [json.loads(line) for line in (CAPTURES / "display-session.jsonl").read_text().splitlines()]
     for source, name in (("display", "display-to-controller.bin"), ("controller", "controller-to-display.bin")):
         decoder = FrameDecoder()

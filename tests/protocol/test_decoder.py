@@ -89,7 +89,7 @@ def test_b_every_byte_ends_in_exactly_one_event_or_is_pending(chunks: list[bytes
 
 
 @given(noise, st.lists(frames, min_size=1, max_size=4), noise, st.data())
-def test_c_a_good_frame_is_found_whatever_comes_before_it(
+def test_c_a_good_frame_is_found_after_any_bytes(
     before: bytes, good: list[Frame], behind: bytes, data: st.DataObject
 ) -> None:
     stream = before + b"".join(frame.encode(start_up=False) for frame in good) + behind
@@ -101,7 +101,7 @@ def test_c_a_good_frame_is_found_whatever_comes_before_it(
 
 
 @given(frames, st.integers(MAX_DATA + 1, 255), st.binary(min_size=2, max_size=2).filter(lambda ids: 0xEB not in ids))
-def test_d_a_length_over_200_is_refused_at_once(good: Frame, length: int, ids: bytes) -> None:
+def test_d_a_header_with_a_length_over_200_is_damaged_at_once(good: Frame, length: int, ids: bytes) -> None:
     decoder = FrameDecoder()
     claim = SYNC + ids + bytes([length])
     # EB is the only length that can also begin the sync bytes of a frame. It stays pending until that is decided.
@@ -112,7 +112,7 @@ def test_d_a_length_over_200_is_refused_at_once(good: Frame, length: int, ids: b
 
 
 @given(streams.flatmap(cut))
-def test_e_at_most_one_frame_is_held(chunks: list[bytes]) -> None:
+def test_e_at_most_the_bytes_of_one_frame_are_pending(chunks: list[bytes]) -> None:
     decoder = FrameDecoder()
     for chunk in chunks:
         decoder.feed(chunk)
@@ -132,7 +132,7 @@ def test_e_at_most_one_frame_is_held(chunks: list[bytes]) -> None:
         SYNC + b"\x00\xa0\xff",
     ],
 )
-def test_f_work_is_linear_for_hostile_bytes(hostile: bytes) -> None:
+def test_f_the_time_is_linear_for_hostile_bytes(hostile: bytes) -> None:
     """Counts the work that is not done at C speed: searches and CRC computations per byte."""
     done = []
     for copies in (1000, 8000):
@@ -170,7 +170,7 @@ def test_a_frame_of_200_bytes_is_accepted() -> None:
 
 
 @given(frames, st.data())
-def test_g_flush_ends_a_half_received_frame(frame: Frame, data: st.DataObject) -> None:
+def test_g_flush_discards_an_incomplete_frame(frame: Frame, data: st.DataObject) -> None:
     half = frame.encode(start_up=False)
     half = half[: data.draw(st.integers(1, len(half) - 1))]
     decoder = FrameDecoder()
@@ -180,7 +180,7 @@ def test_g_flush_ends_a_half_received_frame(frame: Frame, data: st.DataObject) -
     assert decoder.feed(REPLY)[-1] == Frame(0x00, 0xA0, REPLY[9:33])
 
 
-def test_g_flush_finds_the_frame_behind_a_damaged_length() -> None:
+def test_g_flush_finds_the_frame_after_a_damaged_length() -> None:
     decoder = FrameDecoder()
     assert decoder.feed(SYNC + b"\x00\xa0\xc0" + REPLY) == []
     assert decoder.flush() == [
@@ -207,7 +207,7 @@ def test_a_truncated_frame_does_not_hide_the_next_frame() -> None:
     assert decode([TORN + REPLY]) == [CorruptFrame(TORN, Reason.CRC), Frame(0x00, 0xA0, REPLY[9:33])]
 
 
-def test_a_wrong_end_byte_is_told_from_a_wrong_crc() -> None:
+def test_a_wrong_end_byte_and_a_wrong_crc_have_different_reasons() -> None:
     assert decode([REPLY[:-1] + b"\x00"]) == [CorruptFrame(REPLY[:-1] + b"\x00", Reason.END)]
 
 
@@ -220,7 +220,7 @@ def test_start_up_bytes_are_noise() -> None:
     assert decode([Frame(0x16, 0xA0, b"").encode()]) == [Noise(START_UP), Frame(0x16, 0xA0, b"")]
 
 
-def test_a_crc_may_hold_the_end_byte() -> None:
+def test_a_crc_may_contain_the_end_byte() -> None:
     reply = bytes.fromhex("eb90eb90eb9000a018e4041406000000004c04b30500000029000000012b0300007f917f")
     assert decode([reply]) == [Frame(0x00, 0xA0, reply[9:33])]
 
@@ -237,7 +237,7 @@ def test_any_buffer_of_bytes_can_be_fed_and_reused(kind: type) -> None:
 
 
 @given(streams)
-def test_stats_count_what_the_events_say(stream: bytes) -> None:
+def test_stats_agree_with_the_events(stream: bytes) -> None:
     decoder = FrameDecoder()
     events = decoder.feed(stream) + decoder.flush()
     corrupt = [event.raw for event in events if isinstance(event, CorruptFrame)]

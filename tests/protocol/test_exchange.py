@@ -218,14 +218,14 @@ def test_abandoning_with_nothing_in_flight_leaves_nothing_unanswered() -> None:
 # Which reply answers
 
 
-def test_a_reply_to_another_command_is_no_answer() -> None:
+def test_a_reply_to_another_command_is_not_an_answer() -> None:
     exchange = Exchange(FENCE)
     start(exchange, A0, 0.0)
     assert receive(exchange, AA, 0.1) is Match.UNSOLICITED
     assert receive(exchange, A0, 0.2) is Match.ANSWER
 
 
-def test_before_the_first_answer_nothing_is_claimed_to_be_fresh() -> None:
+def test_since_is_not_in_the_future_before_the_first_answer() -> None:
     assert Exchange(FENCE).since <= 0.0
 
 
@@ -269,7 +269,7 @@ def test_a_copy_may_come_after_the_reply_to_another_command() -> None:
     assert exchange.since == 1.0
 
 
-def test_an_answer_to_another_command_settles_what_was_unanswered() -> None:
+def test_an_answer_to_another_command_settles_unanswered_requests() -> None:
     exchange = abandoned(AA)
     start(exchange, A0, 3.0)
     assert receive(exchange, A0, 3.1) is Match.ANSWER
@@ -278,7 +278,7 @@ def test_an_answer_to_another_command_settles_what_was_unanswered() -> None:
     assert not is_ambiguous(exchange, AA, 3.1)
 
 
-def test_a_late_reply_settles_its_request_and_those_before_and_none_after() -> None:
+def test_a_late_reply_settles_its_request_and_earlier_ones_only() -> None:
     exchange = Exchange(0.0)
     for command, at in ((AA, 0.0), (A0, 1.0), (A0, 2.0)):
         start(exchange, command, at)
@@ -304,7 +304,7 @@ def test_a_fence_longer_than_the_late_reply_window_extends_it() -> None:
     assert receive(exchange, A0, 20.9) is Match.LATE
 
 
-def test_of_many_requests_without_a_reply_the_oldest_decides() -> None:
+def test_the_age_after_many_unanswered_requests_is_that_of_the_oldest() -> None:
     """A line that never answers does not fill the memory, and no reading is reported as newer than it is."""
     exchange = Exchange(0.0)
     for number in range(1000):
@@ -343,7 +343,7 @@ def test_a_request_abandoned_after_an_unsolicited_reply_leaves_its_pause() -> No
     assert is_free(exchange, 0.5 + DUPLICATE_WINDOW)
 
 
-def test_a_frame_too_late_to_be_a_reply_is_followed_by_no_pause() -> None:
+def test_no_pause_follows_a_frame_that_is_too_late_to_be_a_reply() -> None:
     exchange = Exchange(FENCE)
     start(exchange, A0, 0.0)
     assert receive(exchange, A0, 0.0) is Match.ANSWER
@@ -357,12 +357,12 @@ def test_a_frame_too_late_to_be_a_reply_is_followed_by_no_pause() -> None:
     assert is_free(exchange, now)
 
 
-def test_an_unsolicited_reply_is_followed_by_a_pause_because_it_may_come_again() -> None:
+def test_a_pause_follows_an_unsolicited_reply_because_a_copy_may_come() -> None:
     exchange = abandoned()
     assert receive(exchange, A0, 1.1) is Match.LATE
     start(exchange, A0, 1.1)
     assert receive(exchange, A0, 1.2) is Match.ANSWER  # a copy of the late reply, not the request's own reply
-    assert receive(exchange, A0, 1.5) is Match.UNSOLICITED  # here it is, and now it may come again
+    assert receive(exchange, A0, 1.5) is Match.UNSOLICITED  # its own reply, of which a copy may come
     assert not is_free(exchange, 1.5 + DUPLICATE_WINDOW - 0.01)
     assert is_free(exchange, 1.5 + DUPLICATE_WINDOW)
 
@@ -388,7 +388,7 @@ def test_unsolicited_replies_cannot_delay_requests_forever(every: int) -> None:
     assert requests > 30
 
 
-def test_a_line_that_has_shown_an_unsolicited_reply_has_a_pause_after_each_answer() -> None:
+def test_after_an_unsolicited_reply_a_pause_follows_each_answer() -> None:
     exchange = Exchange(FENCE)
     assert receive(exchange, A0, 1.0) is Match.UNSOLICITED
     for at in (2.0, 50.0):
@@ -401,7 +401,7 @@ def test_a_line_that_has_shown_an_unsolicited_reply_has_a_pause_after_each_answe
     assert is_free(exchange, 1.0 + DUPLICATING_LINE_PERIOD)
 
 
-def test_a_line_that_has_doubled_an_answer_has_a_pause_too() -> None:
+def test_after_a_duplicate_of_an_answer_a_pause_follows_each_answer() -> None:
     exchange = Exchange(FENCE)
     start(exchange, A0, 1.0)
     assert receive(exchange, A0, 1.1) is Match.ANSWER
@@ -471,7 +471,7 @@ def echo(exchange: Exchange, command: int, now: float, data: bytes = b"\x01") ->
 
 
 @pytest.mark.parametrize("command", [A0, AA, AD])
-def test_the_echo_of_a_request_is_no_answer_and_the_reply_after_it_is(command: int) -> None:
+def test_the_echo_of_a_request_is_not_an_answer_but_the_reply_after_it_is(command: int) -> None:
     exchange = Exchange(FENCE)
     start(exchange, command, 1.0)
     assert echo(exchange, command, 1.1) is Match.ECHO
@@ -488,7 +488,7 @@ def test_an_echo_leaves_requests_unanswered_and_delays_nothing() -> None:
     assert is_free(exchange, 1.3)
 
 
-def test_on_a_line_that_echoes_a_reply_like_its_request_is_ambiguous() -> None:
+def test_a_reply_equal_to_its_request_is_ambiguous_on_a_line_that_echoes() -> None:
     """The controller copies the ID. The second equal frame is its answer, or a second echo."""
     exchange = Exchange(FENCE)
     start(exchange, A0, 1.0)
@@ -500,7 +500,7 @@ def test_on_a_line_that_echoes_a_reply_like_its_request_is_ambiguous() -> None:
     assert exchange.ambiguous
 
 
-def test_a_reply_like_its_request_is_an_answer_if_the_line_has_shown_no_echo_and_the_controller_copies_the_id() -> None:
+def test_a_reply_equal_to_its_request_is_an_answer_if_the_line_does_not_echo_and_the_controller_copies_the_id() -> None:
     """So a line without echoes gets unambiguous answers."""
     exchange = Exchange(FENCE)
     start(exchange, A0, 1.0)
@@ -510,7 +510,7 @@ def test_a_reply_like_its_request_is_an_answer_if_the_line_has_shown_no_echo_and
     assert not exchange.ambiguous
 
 
-def test_a_frame_like_its_request_is_an_echo_if_the_controller_answers_with_another_id() -> None:
+def test_a_frame_equal_to_its_request_is_an_echo_if_the_controller_answers_with_another_id() -> None:
     """The line has begun to echo, or its first echo was lost."""
     exchange = Exchange(FENCE)
     start(exchange, A0, 1.0)
@@ -550,7 +550,7 @@ def test_the_first_equal_frame_after_each_request_is_its_echo() -> None:
         assert not exchange.ambiguous
 
 
-def test_a_frame_equal_to_a_request_before_the_late_reply_window_is_no_echo() -> None:
+def test_a_frame_equal_to_a_request_before_the_late_reply_window_is_not_an_echo() -> None:
     exchange = Exchange(FENCE)
     exchange.start(request(AA, b"\x00"), 1.0, TIMEOUT)
     assert receive(exchange, AA, 1.1) is Match.ANSWER
@@ -569,7 +569,7 @@ def test_each_new_connection_is_tested_for_echoes_again() -> None:
     assert echo(exchange, AA, 3.1) is Match.ECHO
 
 
-def test_a_reading_that_was_sent_on_an_earlier_connection_proves_no_line_free_of_echoes() -> None:
+def test_a_reading_sent_on_an_earlier_connection_does_not_prove_that_a_line_does_not_echo() -> None:
     exchange = abandoned()
     exchange.connect(2.0)
     start(exchange, AA, 3.0)
@@ -596,7 +596,7 @@ def answered_reading(exchange: Exchange, now: float) -> None:
 
 
 @pytest.mark.parametrize("command", [AA, AD, None])
-def test_on_a_new_connection_a_reading_comes_before_the_first_command(command: int | None) -> None:
+def test_the_first_command_on_a_connection_needs_an_answered_reading(command: int | None) -> None:
     exchange = Exchange(FENCE)
     exchange.connect(1.0)
     assert exchange.clear_from(command) is None
@@ -606,7 +606,7 @@ def test_on_a_new_connection_a_reading_comes_before_the_first_command(command: i
     assert exchange.clear_from(command) is None
 
 
-def test_between_two_equal_commands_comes_a_reading() -> None:
+def test_an_equal_command_needs_an_answered_reading_after_the_first_one() -> None:
     exchange = Exchange(FENCE)
     exchange.connect(1.0)
     answered_reading(exchange, 2.0)
@@ -621,7 +621,7 @@ def test_between_two_equal_commands_comes_a_reading() -> None:
     assert exchange.clear_from(AD) is None
 
 
-def test_a_reading_that_may_be_from_before_the_command_does_not_clear_it() -> None:
+def test_a_reading_that_may_be_older_than_the_command_does_not_clear_it() -> None:
     exchange = Exchange(0.0)
     exchange.connect(1.0)
     answered_reading(exchange, 2.0)

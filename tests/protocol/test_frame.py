@@ -22,7 +22,7 @@ def test_crc_of_checked_examples(body: str, crc: int) -> None:
     assert crc16(bytes.fromhex(body)) == crc
 
 
-def test_crc_of_the_bad_example_differs_from_its_crc_field() -> None:
+def test_the_crc_of_the_damaged_example_differs_from_its_crc_field() -> None:
     body, carried = "00a018d204d30400000e005304a5050100001f00000000330a0000", 0x995B
     assert crc16(bytes.fromhex(body)) == 0x3F3E
     assert crc16(bytes.fromhex(body)) != carried
@@ -44,7 +44,7 @@ def test_crc_of_each_length(size: int) -> None:
     assert crc16(data) == bitwise_crc(data)
 
 
-def test_the_table_holds_the_crc_of_each_word_once() -> None:
+def test_the_table_has_a_different_crc_for_each_word() -> None:
     table = _crc_table()
     assert len(table) == len(set(table)) == 0x10000
     for word in (0, *(1 << bit for bit in range(16)), *range(0, 0x10000, 257)):

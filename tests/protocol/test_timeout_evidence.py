@@ -32,7 +32,7 @@ def failure_after(received: bytes) -> ResponseTimeoutError:
     return failure(tracer.tick(2.5))
 
 
-def test_a_request_without_any_bytes_reports_silence() -> None:
+def test_the_error_says_that_nothing_was_received() -> None:
     error = failure_after(b"")
     assert (error.frames, error.damaged_frames, error.stray_bytes) == (0, 0, 0)
     assert "Nothing was received" in str(error)
@@ -46,7 +46,7 @@ def test_garbage_is_not_reported_as_silence() -> None:
     assert "powered" not in str(error)
 
 
-def test_one_byte_is_one_byte() -> None:
+def test_one_received_byte_is_written_in_the_singular() -> None:
     assert "1 byte came, not a frame" in str(failure_after(b"\x00"))
 
 
@@ -58,7 +58,7 @@ def test_bytes_that_wait_for_the_rest_of_a_frame_are_counted() -> None:
     assert failure(tracer.tick(1.0)).stray_bytes == len(load(1)) - 2
 
 
-def test_damaged_frames_are_told_from_noise() -> None:
+def test_damaged_frames_and_noise_have_different_hints() -> None:
     reply = bytearray(realtime())
     reply[20] ^= 1
     error = failure_after(b"\0\0" + bytes(reply))
@@ -66,7 +66,7 @@ def test_damaged_frames_are_told_from_noise() -> None:
     assert f"{error.stray_bytes} bytes came, with 1 damaged frame and no good one" in str(error)
 
 
-def test_frames_of_others_are_told_from_noise() -> None:
+def test_frames_of_another_master_and_noise_have_different_hints() -> None:
     error = failure_after(load(1) + load(0))
     assert (error.frames, error.stray_bytes) == (2, 0)
     assert "2 frames came, but no answer" in str(error)
@@ -102,7 +102,7 @@ def test_all_attempts_of_a_request_count_together() -> None:
 
 
 @pytest.mark.parametrize("switched", [False, True], ids=["settings", "load"])
-def test_a_command_that_was_not_sent_says_what_came_instead_of_the_reading(switched: bool) -> None:
+def test_the_error_of_a_command_that_was_not_sent_says_what_came_instead_of_the_reading(switched: bool) -> None:
     tracer = session()
     if switched:
         tracer.switch_load(LoadState.ON, 0.0)

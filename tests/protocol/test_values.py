@@ -65,7 +65,7 @@ def test_reply_of_a_capture() -> None:
 
 
 @given(realtime_bytes)
-def test_real_time_data_comes_back_to_the_byte(raw: bytes) -> None:
+def test_encoding_decoded_real_time_data_gives_the_same_bytes(raw: bytes) -> None:
     assert RealtimeData.from_bytes(raw).to_bytes() == raw
 
 
@@ -83,14 +83,14 @@ def test_a_dictionary_of_real_time_data_is_json_with_every_field_and_power(raw: 
         assert values[name] == round(values[name], 2)
 
 
-def test_numbers_of_a_dictionary_are_rounded_to_what_the_controller_resolves() -> None:
+def test_numbers_of_a_dictionary_are_rounded_to_the_resolution_of_the_controller() -> None:
     data = RealtimeData.from_bytes(CAPTURE)._replace(battery_voltage=12.7899, charge_current=7.37, load_on=1)  # type: ignore[arg-type]
     values = data.to_dict()
     assert (values["battery_voltage"], values["charge_power"]) == (12.79, 94.26)
     assert values["load_on"] is True
 
 
-def test_a_dictionary_holds_no_value_that_the_protocol_does_not_have() -> None:
+def test_a_value_that_the_protocol_does_not_have_is_not_converted_to_a_dictionary() -> None:
     with pytest.raises(ValueError, match="battery_voltage"):
         RealtimeData.from_bytes(CAPTURE)._replace(battery_voltage=float("nan")).to_dict()
 
@@ -113,7 +113,7 @@ def test_help_shows_the_unit_of_every_number() -> None:
     ("raw", "temperature", "volts"),
     [(bytes(24), -30, 0.0), (bytes(1 if at in FLAGS else 0xFF for at in range(24)), 225, 655.35)],
 )
-def test_the_smallest_and_the_largest_values_come_back(raw: bytes, temperature: int, volts: float) -> None:
+def test_the_smallest_and_the_largest_values_are_decoded_unchanged(raw: bytes, temperature: int, volts: float) -> None:
     data = RealtimeData.from_bytes(raw)
     assert (data.battery_temperature, data.battery_voltage, data.charge_current) == (temperature, volts, volts)
     assert data.to_bytes() == raw
@@ -143,40 +143,40 @@ def test_real_time_data_is_24_bytes(raw: bytes) -> None:
         ("reserved", b"\x00"),
     ],
 )
-def test_a_value_that_does_not_fit_is_named(field: str, value: object) -> None:
+def test_the_error_for_a_value_that_does_not_fit_names_the_field(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=field):
         RealtimeData.from_bytes(CAPTURE)._replace(**{field: value}).to_bytes()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("state", LoadState)
-def test_load_state_comes_back(state: LoadState) -> None:
+def test_a_load_state_is_decoded_unchanged(state: LoadState) -> None:
     assert LoadState.from_bytes(state.to_bytes()) is state
     assert bool(state) is (state is LoadState.ON)
 
 
-def test_a_load_state_prints_as_its_word() -> None:
+def test_a_load_state_prints_as_on_or_off() -> None:
     assert (str(LoadState.ON), f"{LoadState.OFF}", f"{LoadState.ON:>4}") == ("on", "off", "  on")
     assert json.dumps([LoadState.ON, LoadState.OFF]) == "[1, 0]"
 
 
-def test_a_longer_load_reply_is_read_by_its_first_byte() -> None:
+def test_the_first_byte_of_a_longer_load_reply_is_decoded() -> None:
     assert LoadState.from_bytes(b"\x01" + bytes(12)) is LoadState.ON
 
 
 @pytest.mark.parametrize("load", [2, -1])
-def test_another_number_is_no_load_state(load: int) -> None:
+def test_a_number_other_than_0_and_1_is_not_a_load_state(load: int) -> None:
     with pytest.raises(ValueError, match=rf"^load must be .*, not {load}$"):
         LoadState(load)
 
 
 @pytest.mark.parametrize("raw", [b"", b"\x02", b"\xff"])
-def test_what_is_no_load_state(raw: bytes) -> None:
+def test_bytes_that_are_not_a_load_state_raise_value_error(raw: bytes) -> None:
     with pytest.raises(ValueError, match=rf"^a load state is .*, not {raw[0] if raw else 0}$"):
         LoadState.from_bytes(raw)
 
 
 @given(settings)
-def test_settings_come_back(value: ControlSettings) -> None:
+def test_settings_are_decoded_unchanged(value: ControlSettings) -> None:
     raw = value.to_bytes()
     assert len(raw) == 7
     assert raw[:2] == b"\x00\x00"
@@ -184,7 +184,7 @@ def test_settings_come_back(value: ControlSettings) -> None:
     assert ControlSettings.from_bytes(b"\x07\x08" + raw[2:]) == value
 
 
-def test_settings_bytes_have_the_documents_order() -> None:
+def test_settings_bytes_have_the_order_of_the_document() -> None:
     value = ControlSettings(
         temperature_compensation=4,
         battery_type=BatteryType.FLOODED,
@@ -205,7 +205,7 @@ def test_settings_bytes_have_the_documents_order() -> None:
         ("load_mode_2", [-1, 0, 16, 17, 19]),
     ],
 )
-def test_settings_out_of_range_are_named_with_their_range(field: str, values: list[int]) -> None:
+def test_the_error_for_settings_out_of_range_has_the_name_and_the_range(field: str, values: list[int]) -> None:
     right = {
         "temperature_compensation": 3,
         "battery_type": 1,
@@ -230,11 +230,11 @@ def test_hours_of_load_are_1_to_15(hours: int) -> None:
         LoadMode.hours(hours)
 
 
-def test_each_number_of_hours_is_its_mode() -> None:
+def test_each_number_of_hours_gives_the_mode_with_that_number() -> None:
     assert [LoadMode.hours(hours) for hours in range(1, 16)] == list(range(1, 16))
 
 
-def test_commands_carry_their_code_data_and_answer() -> None:
+def test_commands_have_the_code_the_data_and_the_answer_of_the_document() -> None:
     read, switch = ReadRealtime(), ManualControl(LoadState.ON)
     assert (read.code, read.to_bytes(), read.decode_reply(CAPTURE)) == (
         CommandCode.READ_REALTIME,
@@ -249,7 +249,7 @@ def test_commands_carry_their_code_data_and_answer() -> None:
 
 
 @given(settings)
-def test_written_settings_are_answered_without_data(value: ControlSettings) -> None:
+def test_the_reply_to_a_write_of_settings_has_no_data(value: ControlSettings) -> None:
     write = WriteSettings(value)
     assert (write.code, write.to_bytes()) == (CommandCode.WRITE_SETTINGS, value.to_bytes())
     write.decode_reply(b"")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tracer_async.protocol import CommandCode, ControlSettings, Frame, FrameDecoder, LoadMode, RealtimeData
 from tracer_async.simulator import Installation, SimulatedTracer, Stage
-from tracer_async.simulator.plant import Plant
+from tracer_async.simulator._plant import Plant
 
 READ = Frame(0x16, CommandCode.READ_REALTIME, b"")
 ON = Frame(0x16, CommandCode.MANUAL_CONTROL, b"\x01")
@@ -62,7 +62,7 @@ def test_command_aa_switches_the_load_and_returns_its_state(clock: Any) -> None:
     assert tracer.realtime().load_current > 0.0
 
 
-def test_command_ad_stores_the_settings_and_is_answered_without_data(clock: Any) -> None:
+def test_command_ad_stores_the_settings_and_its_reply_has_no_data(clock: Any) -> None:
     tracer = SimulatedTracer(clock=clock)
     written = ControlSettings(
         battery_type=2,  # type: ignore[arg-type]
@@ -369,11 +369,11 @@ def test_readings_are_plausible_for_any_installation(
 def test_the_same_seed_and_clock_give_the_same_bytes(clock: Any) -> None:
     one, two, other = (SimulatedTracer(seed=seed, clock=clock) for seed in (7, 7, 8))
     differences = 0
-    for _ in range(50):
+    for _ in range(20):
         clock.advance(seconds=317.3)
         assert one.answer(READ) == two.answer(READ)
         differences += one.answer(READ) != other.answer(READ)
-    assert differences > 40
+    assert differences > 15
 
 
 @settings(max_examples=10, deadline=None)

@@ -100,7 +100,7 @@ async def test_a_reset_connection_does_not_affect_other_clients() -> None:
         await close(writer)
 
 
-async def test_an_incomplete_request_does_not_swallow_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_request_after_an_incomplete_one_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servers, "PARTIAL_REQUEST_TIMEOUT", 0.0)
     async with serve_tcp() as url:
         reader, writer = await connect(url)

@@ -1,4 +1,4 @@
-"""Each sentence of an error of opening fits the kind of address that it is about."""
+"""The advice in the error of a failed open fits the kind of the address."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tracer_async import (
 from tracer_async.simulator import serve_tcp
 from tracer_async.transport._open_errors import explain
 
-posix = pytest.mark.skipif(sys.platform == "win32", reason="ports and their errors are POSIX's here")
+posix = pytest.mark.skipif(sys.platform == "win32", reason="these ports and errors are those of POSIX")
 SERIAL_ADVICE = ("dialout", "cable", "serial port")
 
 
@@ -43,7 +43,7 @@ def refusing(code: int) -> OSError:
 
 @posix
 @pytest.mark.parametrize("backend", ["pyserial", "serialx"])
-async def test_a_folder_is_called_a_folder(backend: str, tmp_path: Path) -> None:
+async def test_the_error_for_a_folder_says_that_it_is_a_folder(backend: str, tmp_path: Path) -> None:
     error = await error_of(f"serial://{tmp_path}?backend={backend}")
     assert type(error) is PortNotFoundError
     assert "is a folder, not a serial port" in str(error)
@@ -51,20 +51,20 @@ async def test_a_folder_is_called_a_folder(backend: str, tmp_path: Path) -> None
 
 
 @posix
-async def test_a_socket_that_nobody_listens_on(tmp_path: Path) -> None:
+async def test_a_unix_socket_without_a_listener_raises_link_refused_error(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     with socket.socket(socket.AF_UNIX) as abandoned:
         abandoned.bind(str(path))
     error = await error_of(f"unix:{path}")
     assert type(error) is LinkRefusedError
-    assert "is the program running that listens there?" in str(error)
+    assert "is the program that listens on it running?" in str(error)
     assert "bridge" not in str(error)
 
 
 @posix
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM])
-def test_a_socket_that_may_not_be_used_gets_no_advice_for_serial_ports(code: int) -> None:
-    """The tests may run as root, who may use every socket."""
+def test_a_unix_socket_without_permission_gets_no_advice_for_serial_ports(code: int) -> None:
+    """The error is made here, because tests that run as root have permission for every socket."""
     error = explain("unix:///run/tracer.sock", refusing(code), 5.0)
     assert type(error) is PortPermissionError
     assert "write permission" in str(error)
@@ -81,14 +81,30 @@ def test_a_network_connection_gets_no_advice_for_serial_ports(url: str, code: in
         assert words not in str(error)
 
 
-def test_a_name_that_cannot_be_looked_up_now_is_not_called_wrong() -> None:
+def test_a_temporary_failure_of_name_resolution_does_not_blame_the_name() -> None:
     error = explain("tcp://bridge:8088", socket.gaierror(socket.EAI_AGAIN, "try again"), 5.0)
     assert type(error) is HostNotFoundError
     assert "Is the network up?" in str(error)
     assert "spelled" not in str(error)
 
 
-async def test_tls_with_a_bridge_that_waits_is_not_only_called_off() -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "[::1]", "localhost"])
+@pytest.mark.parametrize("raised", [ConnectionRefusedError(errno.ECONNREFUSED, "refused"), TimeoutError()], ids=repr)
+def test_the_advice_for_this_computer_is_about_a_program_and_not_about_a_device(host: str, raised: OSError) -> None:
+    text = str(explain(f"tcp://{host}:8088", raised, 5.0))
+    assert "program" in text
+    for words in ("bridge", "device", "network"):
+        assert words not in text
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "[fe80::1%eth0]", "bridge", "localhost.example"])
+def test_the_advice_for_another_computer_is_about_the_bridge(host: str) -> None:
+    text = str(explain(f"tcp://{host}:8088", ConnectionRefusedError(errno.ECONNREFUSED, "refused"), 5.0))
+    assert "bridge" in text
+    assert "this computer" not in text
+
+
+async def test_a_tls_timeout_also_asks_whether_the_bridge_speaks_tls() -> None:
     async with serve_tcp() as url:
         error = await error_of(url.replace("tcp", "tls"), connect_timeout=0.1)
     assert type(error) is LinkTimeoutError
@@ -96,7 +112,7 @@ async def test_tls_with_a_bridge_that_waits_is_not_only_called_off() -> None:
     assert "tcp://" in str(error)
 
 
-async def test_tls_with_a_bridge_that_sends_text(peer: Peer) -> None:
+async def test_text_instead_of_a_tls_handshake_raises_tls_error(peer: Peer) -> None:
     peer.on_connect = b"ser2net port 8088\r\n"
     error = await error_of(peer.url.replace("tcp", "tls"))
     assert type(error) is TlsError
@@ -104,15 +120,15 @@ async def test_tls_with_a_bridge_that_sends_text(peer: Peer) -> None:
 
 
 @pytest.mark.parametrize("raised", [ConnectionResetError(), ssl.SSLEOFError(8, "[SSL: UNEXPECTED_EOF_WHILE_READING]")])
-def test_tls_with_a_bridge_that_hangs_up(raised: OSError) -> None:
+def test_a_connection_closed_during_the_tls_handshake_asks_whether_the_bridge_speaks_tls(raised: OSError) -> None:
     assert "speak TLS" in str(explain("tls://bridge:1", raised, 5.0))
 
 
-def test_a_plain_bridge_that_hangs_up_is_not_asked_for_tls() -> None:
+def test_a_plain_connection_that_is_closed_gets_no_advice_about_tls() -> None:
     assert "TLS" not in str(explain("tcp://bridge:1", ConnectionResetError(), 5.0))
 
 
-async def test_a_connection_without_tls_that_times_out_says_nothing_of_tls() -> None:
+async def test_a_timeout_without_tls_gets_no_advice_about_tls() -> None:
     async def never(protocol: Callable[[], Any]) -> tuple[Any, Any]:
         raise TimeoutError
 

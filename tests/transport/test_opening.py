@@ -33,7 +33,7 @@ from tracer_async import (
 )
 from tracer_async.simulator import SimulatedTracer, open_in_process, serve_pty, serve_tcp
 from tracer_async.simulator._port import SimulatedPort
-from tracer_async.transport import opening
+from tracer_async.transport import _opening
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="these ports and errors are those of POSIX")
 backends = pytest.mark.parametrize("backend", ["pyserial", "serialx"])
@@ -174,7 +174,7 @@ async def test_a_missing_unix_socket_raises_port_not_found_error(tmp_path: Path)
 def test_a_missing_serial_package_raises_missing_extra_error_with_the_extra(
     backend: str, missing: set[str], extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(opening, "find_spec", lambda name: None if name in missing else object())
+    monkeypatch.setattr(_opening, "find_spec", lambda name: None if name in missing else object())
     with pytest.raises(MissingExtraError, match=rf"pip install 'tracer-async\[{extra}\]'") as caught:
         TracerClient(f"serial:///dev/ttyUSB0?backend={backend}")
     assert caught.value.extra == extra
@@ -183,7 +183,7 @@ def test_a_missing_serial_package_raises_missing_extra_error_with_the_extra(
 
 @posix
 async def test_backend_auto_uses_serialx_if_only_serialx_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "find_spec", lambda name: object() if name == "serialx" else None)
+    monkeypatch.setattr(_opening, "find_spec", lambda name: object() if name == "serialx" else None)
     monkeypatch.setitem(sys.modules, "serial_asyncio", None)
     async with serve_pty() as url, TracerClient(url) as tracer:
         assert (await tracer.read_realtime()).charging

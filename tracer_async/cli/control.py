@@ -12,10 +12,10 @@ import click
 from tracer_async.cli.event_loop import run_async
 from tracer_async.cli.exit_codes import ExitCode
 from tracer_async.cli.formats import Format, Value, utc
-from tracer_async.cli.options import client_of, format_option, link_options, resolved_url
+from tracer_async.cli.options import Number, client_of, format_option, link_options, resolved_url
 from tracer_async.cli.settings_words import LOAD_MODES, LOAD_MODES_2, settings_to_dict
 from tracer_async.errors import LinkLostError, TracerError
-from tracer_async.protocol import BatteryType, ControlSettings, Frame, WriteSettings
+from tracer_async.protocol import BatteryType, ControlSettings, Frame, LoadMode, WriteSettings
 
 __all__ = ["load", "settings"]
 
@@ -57,8 +57,8 @@ def _record(url: str, values: Mapping[str, Value]) -> str:
 def load(ctx: click.Context, words: tuple[str, ...], output: Format | None, timeout: float, retries: int) -> None:
     """Switch the load on or off, and print the state that the controller confirms.
 
-    The order of URL and state does not matter. The load follows only while the load mode is manual and no protection
-    is active. If the controller does not switch it, or the state is unknown, the exit code tells so.
+    The order of URL and state does not matter. The controller obeys only while its load mode 1 is manual and no
+    protection is active. If it does not switch the load, or the state is unknown, the exit code says so.
     """
     url, state = _url_and_state(ctx, words)
 
@@ -76,12 +76,23 @@ def _url_and_state(ctx: click.Context, words: tuple[str, ...]) -> tuple[str, str
     urls = [word for word in words if word.lower() not in ("on", "off")]
     if not states:
         wrong = f"{urls[-1]!r} is neither on nor off" if len(urls) == 2 else "On or off is missing"
-        raise click.UsageError(f"{wrong}: {right}", ctx)
+        raise click.UsageError(f"{wrong}. Example: {right}", ctx)
     if len(states) > 1:
-        raise click.UsageError(f"Give on or off once: {right}", ctx)
+        raise click.UsageError(f"Give on or off once. Example: {right}", ctx)
     if len(urls) > 1:
-        raise click.UsageError(f"One controller at a time: {right}", ctx)
+        raise click.UsageError(f"Give one controller. Example: {right}", ctx)
     return resolved_url(ctx, urls[0] if urls else ""), states[0]
+
+
+def _with_capacity(capacity: int) -> ControlSettings:
+    off = LoadMode.OFF
+    return ControlSettings(
+        battery_type=BatteryType.GEL,
+        battery_capacity=capacity,
+        temperature_compensation=0,
+        load_mode_1=off,
+        load_mode_2=off,
+    )
 
 
 @click.command(short_help="Write all control settings at once.")
@@ -91,13 +102,19 @@ def _url_and_state(ctx: click.Context, words: tuple[str, ...]) -> tuple[str, str
     type=click.Choice([kind.name.lower() for kind in BatteryType], case_sensitive=False),
     required=True,
 )
-@click.option("--capacity", type=int, required=True, metavar="AH", help="10 to 2550 Ah, in steps of 10.")
+@click.option(
+    "--capacity",
+    type=Number(int, _with_capacity),
+    required=True,
+    metavar="AH",
+    help="10 to 2550 Ah, in steps of 10.",
+)
 @click.option(
     "--temperature-compensation",
     type=click.IntRange(0, 10),
     required=True,
     metavar="0..10",
-    help="Its coefficient; the protocol names no unit.",
+    help="The coefficient; the protocol names no unit.",
 )
 @click.option(
     "--load-mode-1",
@@ -138,16 +155,13 @@ def settings(
     No command of the protocol reads them back, and writing them is unverified on hardware. If a write gets no answer,
     it is not sent again.
     """
-    try:
-        values = ControlSettings(
-            battery_type=BatteryType[battery_type.upper()],
-            battery_capacity=capacity,
-            temperature_compensation=temperature_compensation,
-            load_mode_1=LOAD_MODES[load_mode_1.lower()],
-            load_mode_2=LOAD_MODES[load_mode_2.lower()],
-        )
-    except ValueError as error:
-        raise click.UsageError(str(error), ctx) from error
+    values = ControlSettings(
+        battery_type=BatteryType[battery_type.upper()],
+        battery_capacity=capacity,
+        temperature_compensation=temperature_compensation,
+        load_mode_1=LOAD_MODES[load_mode_1.lower()],
+        load_mode_2=LOAD_MODES[load_mode_2.lower()],
+    )
     if dry_run:
         click.echo(_dry_run(values, output))
         return
@@ -162,7 +176,7 @@ def settings(
             except TracerError as error:
                 # Any other error is one of the reading that comes before: then the settings were not sent.
                 if isinstance(error, LinkLostError) or getattr(error, "command", None) == WriteSettings.code:
-                    click.echo("The settings may have been written or not: look at the MT-5 meter.", err=True)
+                    click.echo("The settings may have been written or not. Check them on the MT-5 meter.", err=True)
                 raise
         return "settings acknowledged by the controller", settings_to_dict(values)
 

@@ -14,11 +14,11 @@ from typing import BinaryIO
 import click
 
 from tracer_async.capture import CapturedEvent, CaptureFormat, read_capture
-from tracer_async.cli.column_files import ParquetFile
 from tracer_async.cli.export import Writer, export, write_csv, write_parquet
 from tracer_async.cli.formats import Format
 from tracer_async.cli.meanings import Meaning, meaning_of
 from tracer_async.cli.options import format_option, verbose_option
+from tracer_async.cli.parquet_file import ParquetFile
 from tracer_async.cli.tally import Tally
 from tracer_async.errors import CaptureError
 from tracer_async.protocol import START_UP, Frame, Noise
@@ -28,7 +28,7 @@ __all__ = ["decode"]
 
 @click.command(
     short_help="Decode a capture file.",
-    epilog="To watch a serial line: cat /dev/ttyUSB1 | tracer-async decode -",
+    epilog="To listen on a serial line: cat /dev/ttyUSB1 | tracer-async decode -",
 )
 @click.argument("file", type=click.File("rb"), metavar="FILE|-")
 @format_option(Format.TEXT, Format.JSON, Format.CSV, Format.PARQUET)
@@ -43,7 +43,7 @@ __all__ = ["decode"]
 @click.option(
     "--input-format",
     type=click.Choice([form.value for form in CaptureFormat]),
-    help="Format of the capture. Without it, decode finds it out.",
+    help="Format of the capture. By default it is detected.",
 )
 @verbose_option
 def decode(file: BinaryIO, output: Format | None, path: Path | None, input_format: str | None) -> None:
@@ -55,17 +55,17 @@ def decode(file: BinaryIO, output: Format | None, path: Path | None, input_forma
       hex      text: EB90EB90, eb 90, EB:90 or 0xEB, 0x90
       jsonl    a line for each burst: {"from": "controller", "hex": "eb90..."}
 
-    Offsets are bytes, in a jsonl capture bytes of that sender. Damage is listed. It is not an error.
+    Offsets count bytes, in a jsonl capture those of one sender. Damage is listed; it does not change the exit code.
 
     \b
     The output is one of
       text     a line for each event
       json     a JSON object for each event, a line each
-      csv      the readings alone: a header, and a row for each
-      parquet  the readings alone, for pandas or Polars (extra: parquet)
+      csv      only the readings: a header, then a row for each
+      parquet  only the readings, for pandas or Polars (extra: parquet)
 
-    With csv and parquet, the summary goes to standard error. With several senders, Parquet holds one after the other,
-    chunk by chunk. A capture may have any size: only a few chunks are in memory.
+    With csv and parquet, the summary goes to standard error. With several senders, the rows of Parquet are
+    ordered by sender within each chunk. A capture may have any size: only a few chunks are in memory.
     """  # noqa: D301  # click's mark, not an escape sequence of this text
     output = output or Format.TEXT
     if output is Format.PARQUET:

@@ -48,7 +48,7 @@ _MEANINGS = {
     ExitCode.NO_ANSWER: "no answer from the controller",
     ExitCode.MALFORMED: "malformed answer",
     ExitCode.LOAD_REFUSED: "the load was not switched",
-    ExitCode.LOAD_UNKNOWN: "the load may be switched or not",
+    ExitCode.LOAD_UNKNOWN: "the state of the load is unknown",
     ExitCode.NO_CAPTURE: "not a capture file",
     ExitCode.MISSING_EXTRA: "a package is not installed",
     ExitCode.NOT_CONFIRMED: "not confirmed by the user",

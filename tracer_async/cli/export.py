@@ -11,9 +11,9 @@ from typing import BinaryIO
 import click
 
 from tracer_async.capture import CaptureFormat, decode_chunks, read_capture
-from tracer_async.cli.column_files import COLUMNS, ParquetFile
 from tracer_async.cli.formats import csv_line
 from tracer_async.cli.output_file import opened, progress, size_of
+from tracer_async.cli.parquet_file import COLUMNS, ParquetFile
 from tracer_async.cli.tally import Tally, counted
 from tracer_async.errors import CaptureError
 from tracer_async.protocol import CommandCode, Event, Frame, RealtimeData

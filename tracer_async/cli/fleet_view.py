@@ -12,11 +12,15 @@ from rich.text import Text
 from tracer_async import ConnectionState, Reading, RealtimeData
 from tracer_async.cli.tables import alarm_words
 from tracer_async.cli.view import STATES, Client, clock_time, footer
+from tracer_async.cli.wrapping import message_lines
 
 __all__ = ["FleetView"]
 
 # From these widths on, a line also has the PV voltage and the time, and then the temperature and words.
 _MEDIUM, _WIDE = 60, 80
+
+# Enough for most errors on 40 columns.
+_MOST_NOTE_ROWS = 5
 
 
 class FleetView:
@@ -54,7 +58,7 @@ class FleetView:
         grid = self._table(shown, width)
         more = [Text(f"and {len(names) - len(shown)} more")] if len(shown) < len(names) else []
         free = height - len(shown) - len(more) - 3
-        notes = [line for name in names for line in self._note(name, width)][: max(0, free)]
+        notes = self._notes(width, free)
         yield Group(self._header(), grid, *more, *notes, *([] if self._ended else [footer(self._interval)]))
 
     def _header(self) -> Table:
@@ -69,6 +73,8 @@ class FleetView:
     def _table(self, names: Iterable[str], width: int) -> Table:
         titles = [title for title, (least, _) in _COLUMNS.items() if width >= least]
         room = width - 1 - sum(_COLUMNS[title][1] + 1 for title in titles)
+        # Not wider than the names, so that a wide terminal does not move the numbers away from them.
+        room = min(room, max(map(len, (*map(_short, self._readings), "controller"))) + 1)
         grid = Table.grid(padding=(0, 1, 0, 0))
         grid.add_column(width=room, no_wrap=True)
         for title in titles:
@@ -101,15 +107,22 @@ class FleetView:
             return "ALARM", "bold white on red"
         return ("battery full" if data.battery_full else "charging" if data.charging else "not charging"), ""
 
-    def _note(self, name: str, width: int) -> list[Text]:
-        """Return what is wrong with a controller, on one line."""
+    def _notes(self, width: int, free: int) -> list[Text]:
+        """Return what is wrong with the controllers, in at most *free* lines: in full if there is room for all."""
+        notes = [Text(note, style="red") for name in self._readings for note in self._note(name)]
+        lines = [line for note in notes for line in message_lines(note, width, _MOST_NOTE_ROWS)]
+        if len(lines) > free:
+            lines = [line for note in notes for line in message_lines(note, width, 1)]
+        return lines[: max(0, free)]
+
+    def _note(self, name: str) -> list[str]:
         reading = self._readings[name]
         if reading is None:
             return []
         if reading.data is not None:
             alarms = alarm_words(reading.data)
-            return [_one_line(f"{name}: {alarms.upper()}", width)] if alarms else []
-        return [_one_line(f"{clock_time(reading.time)} {reading.error}", width)]
+            return [f"{name}: {alarms.upper()}"] if alarms else []
+        return [f"{clock_time(reading.time)} {reading.error}"]
 
 
 _COLUMNS = {
@@ -125,9 +138,13 @@ _COLUMNS = {
 """The columns: from which width of the terminal on each is there, and its own width."""
 
 
+def _short(name: str) -> str:
+    return name.removeprefix("tcp://")
+
+
 def _shortened(name: str, room: int) -> Text:
     """Return a name that fits. Its beginning is left out: at its end controllers differ."""
-    name = name.removeprefix("tcp://")
+    name = _short(name)
     return Text(f" {name}" if len(name) < room else f" …{name[2 - room :]}")
 
 
@@ -140,9 +157,3 @@ def _texts(data: RealtimeData) -> dict[str, str]:
         "load": "on" if data.load_on else "off",
         "°C": f"{data.battery_temperature}",
     }
-
-
-def _one_line(text: str, width: int) -> Text:
-    line = Text(text, style="red", no_wrap=True, overflow="ellipsis")
-    line.truncate(width, overflow="ellipsis")
-    return line

@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -26,7 +26,9 @@ __all__ = [
     "Format",
     "Value",
     "csv_line",
+    "line_protocol_point",
     "local",
+    "rounded_age",
     "to_csv",
     "to_json",
     "to_line_protocol",
@@ -99,13 +101,14 @@ def to_record(address: str, reading: Reading) -> dict[str, Value]:
     """Return a reading, or the error instead of it, with the fields that every format has."""
     record: dict[str, Value] = {"time": utc(reading.time), "address": address, "ok": reading.ok}
     if reading.data is None:
-        return record | {"error": str(reading.error)}
-    return record | {"age": _age(reading), **reading.data.to_dict()}
+        return record | {"age": None, "error": str(reading.error)}
+    return record | {"age": rounded_age(reading), **reading.data.to_dict()}
 
 
-def _age(reading: Reading) -> float:
-    # Rounded up: the measurement is not older than this.
-    return math.ceil(reading.age * 1000) / 1000
+def rounded_age(reading: Reading) -> float | None:
+    """Return the maximum age in seconds, rounded up to 0.001; None if it is unknown."""
+    # Rounded up: the measurement is not older than this. JSON has no infinity.
+    return math.ceil(reading.age * 1000) / 1000 if math.isfinite(reading.age) else None
 
 
 def to_json(address: str, reading: Reading) -> str:
@@ -138,9 +141,15 @@ def to_line_protocol(address: str, reading: Reading) -> str:
     """Return a point of InfluxDB's line protocol: the address as the tag, the other fields, the time in nanoseconds."""
     record = to_record(address, reading)
     del record["time"], record["address"]
-    fields = ",".join(f"{name}={_field(value)}" for name, value in record.items())
+    return line_protocol_point({"address": address}, record, reading.time)
+
+
+def line_protocol_point(tags: Mapping[str, str], fields: Mapping[str, Value], time: float) -> str:
+    """Return one line of InfluxDB's line protocol, of the measurement ``tracer``. Fields that are None are left out."""
+    key = ",".join(("tracer", *(f"{name}={_tag(value)}" for name, value in tags.items())))
+    values = ",".join(f"{name}={_field(value)}" for name, value in fields.items() if value is not None)
     # The clock is no better than microseconds.
-    return f"tracer,address={_tag(address)} {fields} {round(reading.time * 1e6)}000"
+    return f"{key} {values} {round(time * 1e6)}000"
 
 
 def _tag(address: str) -> str:

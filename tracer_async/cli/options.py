@@ -111,7 +111,7 @@ def link_options(command: F) -> F:
             default=2,
             show_default=True,
             metavar="N",
-            help="Send a request without an answer again up to N times.",
+            help="Repeat a request that is not answered up to N times.",
         ),
         click.option(
             "-t",
@@ -188,7 +188,7 @@ def _choose(ctx: click.Context, form: Format | None) -> None:
     if form is None:
         return
     if before not in (None, form):
-        raise click.UsageError(f"Two formats: {before} and {form}. Choose one.", ctx)
+        raise click.UsageError(f"Two formats were given, {before} and {form}. Choose one.", ctx)
     ctx.params["output"] = form
 
 
@@ -200,7 +200,7 @@ def verbose_option(command: F) -> F:
         count=True,
         expose_value=False,
         callback=_log,
-        help="Log to standard error; -vv logs more, as --trace does.",
+        help="Log to standard error; -vv also logs every byte.",
     )(command)
 
 

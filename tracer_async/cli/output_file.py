@@ -20,7 +20,7 @@ _LONG = 4 << 20
 
 
 @contextmanager
-def opened(path: Path | None, source: BinaryIO) -> Iterator[BinaryIO]:
+def opened(path: Path | None, source: BinaryIO | None = None) -> Iterator[BinaryIO]:
     """Open *path* for writing, or standard output for None.
 
     The data goes to a temporary file in the same folder, which replaces *path* at the end, and only if no error was
@@ -36,9 +36,9 @@ def opened(path: Path | None, source: BinaryIO) -> Iterator[BinaryIO]:
             yield out
         return
     # By device and inode, so that no other name of the file, and no link to it, is taken for another file.
-    read = _status_of(source)
+    read = None if source is None else _status_of(source)
     if old is not None and read is not None and os.path.samestat(old, read):
-        raise click.BadParameter(f"{path} is the capture that is read. Choose another file.", param_hint="'--output'")
+        raise click.BadParameter(f"{path} is the capture itself. Choose another file.", param_hint="'--output'")
     path = path.resolve()  # a link stays a link
     # Exclusive creation: a file that is there is never opened, whatever its name.
     temporary = path.with_name(f".tracer-async-{secrets.token_hex(8)}.part")

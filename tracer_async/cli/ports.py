@@ -29,7 +29,7 @@ class _Port(NamedTuple):
 @format_option(Format.TEXT, Format.JSON)
 @verbose_option
 def ports(output: Format | None) -> None:
-    """List the serial ports of this machine, with what is known of their adapters.
+    """List the serial ports of this machine, with what is known about their adapters.
 
     A port in the list is not necessarily free, and not necessarily a controller: try `tracer-async read PORT`.
     """

@@ -21,7 +21,8 @@ __all__ = ["read"]
 def read(url: str, output: Format | None, timeout: float, retries: int) -> None:
     """Print one reading: a table for people, or one of the formats for programs.
 
-    Without an answer, the formats for programs hold the error. Standard error and the exit code tell it as well.
+    If there is no answer, the formats for programs contain the error. It is also printed to standard error, and the
+    exit code tells its kind.
     """
 
     async def read_once() -> None:

@@ -127,7 +127,7 @@ def simulate(
     """Serve a simulated controller until Ctrl-C or SIGTERM.
 
     Prints "listening on URL" when it is ready, a line for each of --tcp, --unix and --pty. All of them serve the same
-    controller. Without any, it is a free TCP port on 127.0.0.1.
+    controller. Without any of them, it serves on a free TCP port of 127.0.0.1.
     """
     from tracer_async.simulator import Faults, SimulatedTracer, serve_pty, serve_tcp, serve_unix
 
@@ -158,7 +158,7 @@ def simulate(
                 except (OSError, NotImplementedError) as error:
                     # asyncio's own text repeats the address.
                     reason = getattr(error, "strerror", None) or str(error)
-                    raise LinkError(name, f"cannot be served: {reason}") from error
+                    raise LinkError(name, f"cannot listen there: {reason}") from error
                 click.echo(f"listening on {url}")  # which flushes
             await anyio.sleep_forever()
 

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tracer_async import Reading
-from tracer_async.cli.formats import local
+from tracer_async.cli.formats import local, rounded_age
 from tracer_async.protocol import RealtimeData
 
 __all__ = ["ALARMS", "alarm_words", "reading_table"]
@@ -69,7 +69,8 @@ def reading_table(address: str, reading: Reading) -> Table:
     for name, words in ALARMS.items():
         table.add_row(words[0].upper() + words[1:], _alarm(getattr(data, name)))
     table.add_section()
-    table.add_row("Age, at most", f"{reading.age:.3f}", "s", style="dim")
+    age = rounded_age(reading)
+    table.add_row("Age, at most", "unknown" if age is None else f"{age:.3f}", "s", style="dim")
     table.add_row("Reserved bytes", data.reserved.hex(" ").upper(), "hex", style="dim")
     return table
 

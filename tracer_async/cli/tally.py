@@ -58,6 +58,6 @@ def start_up_size(noise: bytes) -> int:
     return len(START_UP) if noise.endswith(START_UP) else 0
 
 
-def counted(number: int, what: str) -> str:
+def counted(number: int, what: str, plural: str = "") -> str:
     """Return *number* with its noun in the singular or plural."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+    return f"{number} {what}" if number == 1 else f"{number} {plural or f'{what}s'}"

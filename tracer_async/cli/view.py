@@ -6,17 +6,21 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from math import inf
 from typing import Protocol
 
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from tracer_async import ConnectionState, Reading, RealtimeData, SessionStats
 from tracer_async.cli.chart_panel import CHARTS, chart_panel
+from tracer_async.cli.statistics_panel import statistics_panel
 from tracer_async.cli.tables import alarm_words
+from tracer_async.cli.wrapping import joined, message_lines
 
 __all__ = ["STATES", "Client", "View", "clock_time", "footer"]
 
@@ -29,7 +33,7 @@ _RECOVERED = 10.0
 _TWO_COLUMNS = 76
 
 _MOST_CHART_ROWS = 5
-_MOST_MESSAGE_ROWS = 4
+_MOST_MESSAGE_ROWS = 5
 
 STATES = {
     ConnectionState.UP: ("connected", "green"),
@@ -111,9 +115,10 @@ class View:
         fits(header, numbers, *foot)
         least = len(CHARTS) + 2
         has_charts = free >= least
-        limits = self._limits()
+        limits = self._limits(width)
         body: list[RenderableType] = [numbers, *([limits] if fits(limits, beside=least) else [])]
-        statistics = Panel(self._statistics(), title="statistics", title_align="left", box=box.ROUNDED)
+        age = inf if self._last is None or self._is_old else self._last.age
+        statistics = statistics_panel(self._stats, age, width)
         has_statistics = fits(statistics, beside=least)
         if has_charts:
             # A failed reading moves the axis on, too, and leaves a gap.
@@ -194,38 +199,16 @@ class View:
             (f" {alarms.upper()} ", "bold white on red") if alarms else ("no alarms", "dim"),
         )
 
-    def _limits(self) -> Text:
+    def _limits(self, width: int) -> RenderableType:
         if self._last is None or self._last.data is None:
-            return Text("")
+            return ""
         data = self._last.data
-        return Text(
-            f" load cut below {data.over_discharge_voltage:.2f} V, battery full above "
-            f"{data.battery_full_voltage:.2f} V, reserved {data.reserved.hex(' ').upper()}",
-            style="dim",
+        items = (
+            f"load cut below {data.over_discharge_voltage:.2f} V",
+            f"battery full above {data.battery_full_voltage:.2f} V",
+            f"reserved {data.reserved.hex(' ').upper()}",
         )
-
-    def _statistics(self) -> Text:
-        stats = self._stats
-        text = Text()
-        for index, (number, name, is_trouble) in enumerate(
-            (
-                (stats.requests, "requests", False),
-                (stats.answers, "answers", False),
-                (stats.timeouts, "timeouts", True),
-                (stats.late, "late", True),
-                (stats.unsolicited, "unsolicited", True),
-                (stats.echoes, "echoes", True),
-                (stats.frames, "frames", False),
-                (stats.corrupt_frames, "damaged frames", True),
-                (stats.noise_bytes, "stray bytes", True),
-                (stats.links, "connections", False),
-            )
-        ):
-            text.append(", " if index else "")
-            text.append(f"{number} {name}", style="yellow" if is_trouble and number else "")
-        if self._last is not None and self._last.age and not self._is_old:
-            text.append(f", at most {self._last.age * 1000:.0f} ms old")
-        return text
+        return Padding(joined([Text(item) for item in items], width - 1), (0, 0, 0, 1), style="dim")
 
     def _message(self, width: int) -> list[Text]:
         """Return the last error, as long as it matters."""
@@ -238,11 +221,7 @@ class View:
         message = f"{clock_time(self._error.time)} {failed}{what}"
         if self._recovered_at is not None:
             message = f"recovered at {clock_time(self._recovered_at)}; before: {message}"
-        lines = Text(message, style="red" if self._failures else "dim").wrap(Console(width=width), width)
-        if len(lines) > _MOST_MESSAGE_ROWS:
-            lines[_MOST_MESSAGE_ROWS - 1].truncate(width - 1)
-            lines[_MOST_MESSAGE_ROWS - 1].append("…")
-        return list(lines[:_MOST_MESSAGE_ROWS])
+        return message_lines(Text(message, style="red" if self._failures else "dim"), width, _MOST_MESSAGE_ROWS)
 
 
 def footer(interval: float) -> Text:

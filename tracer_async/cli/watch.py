@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -52,13 +53,13 @@ def _writable(_ctx: click.Context, _param: click.Parameter, path: Path | None) -
     metavar="N",
     help="End after N readings of each controller, failed ones included.",
 )
-@click.option("-p", "--plain", is_flag=True, help="Print a line for each reading on a terminal, too.")
+@click.option("-p", "--plain", is_flag=True, help="Print a line for each reading, on a terminal as well.")
 @click.option(
     "-w/-W",
     "--wait/--no-wait",
     default=None,
-    help="Keep trying if there is no connection at the start. The default is to fail, but to wait with several URLs, "
-    "with a --format for programs, and in a systemd service.",
+    help="Keep trying, or fail, if there is no connection at the start. The default is --wait with several URLs, with "
+    "a --format for programs and in a systemd service, else --no-wait.",
 )
 @click.option(
     "--svg",
@@ -85,8 +86,8 @@ def watch(
 ) -> None:
     """Read again and again: a live view on a terminal, else a line for each reading.
 
-    With several URLs the view has a line for each controller. A reading that fails is shown, or goes to standard
-    error, and the watch goes on. If every reading failed, the exit code is that of the last error.
+    With several URLs the view has a line for each controller. A failed reading does not end the watch: its error is
+    shown in the view, or goes to standard error. If every reading failed, the exit code is that of the last error.
     """
     is_live = output is None and not plain and _is_terminal(ctx)
     if wait is None:
@@ -126,7 +127,7 @@ def watch(
             from tracer_async.cli.picture import to_svg
 
             view.end()
-            svg.write_text(to_svg(view, f"tracer-async watch {' '.join(urls)}"), encoding="utf-8")
+            svg.write_text(to_svg(view, shlex.join(["tracer-async", "watch", *urls])), encoding="utf-8")
     if result.error is not None and not result.is_any_good:
         ctx.exit(exit_code(result.error))
 

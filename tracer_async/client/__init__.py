@@ -1,1 +1,1 @@
-"""The asyncio face: clients, fleets, polling."""
+"""The asyncio API: clients, fleets, polling."""

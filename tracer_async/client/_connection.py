@@ -1,10 +1,11 @@
-"""Drives one `Session` over a link that is kept open. `TracerClient` and `Fleet` stand on it.
+"""Connects one `Session` to the event loop and to a link. `TracerClient` and `Fleet` use it.
 
-No task drives a session. A caller awaits one future and nothing else, so a cancelled caller leaves nothing behind but
-an unanswered request. One timer serves everything that can become due, and is only ever set earlier: a request that is
-answered in time costs no timer at all.
+No task drives a session. A caller awaits one future, so a cancelled caller leaves only an unanswered request. All
+deadlines share one timer. It is set again only for an earlier deadline: most requests are answered in time, and never
+touch it.
 
-Before a request is sent or anything times out, all input that had arrived is read: see `Connection._read_first`.
+Before a request is sent, and before anything times out, all input that has arrived is read. See
+`Connection._read_first`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from tracer_async.protocol import (
     Frame,
     LinkFailed,
     LoadState,
+    ReadRealtime,
     RealtimeData,
     Request,
     Session,
@@ -37,31 +39,31 @@ from tracer_async.protocol import (
     SessionOptions,
     SessionStats,
 )
-from tracer_async.transport.link import FRESH, Link
+from tracer_async.transport._link import FRESH, Link
 
 __all__ = ["Connection", "ConnectionState", "Waiter", "running_loop"]
 
 _READ_REALTIME = int(CommandCode.READ_REALTIME)
 
-# What a NamedTuple's own constructor calls, in half its time.
+# The constructor of a NamedTuple calls this. Calling it directly takes half the time.
 _new = tuple.__new__
 
-# Logs every byte in both directions at the level DEBUG; the arguments are the name, "sent" or "received", and the bytes
-# in hexadecimal. Whether it is enabled is looked up once for each link, because that takes as long as much else.
+# Logs all bytes in both directions at level DEBUG. The arguments are the name of the controller, "sent" or "received",
+# and the bytes in hexadecimal. Whether it is enabled is checked once for each link: the check is slow.
 _wire = logging.getLogger("tracer_async.wire")
 
-# The least that a transport reads in one turn of the event loop while input waits (pyserial-asyncio's).
+# Minimum bytes that a transport reads in one iteration of the event loop while input waits (that of pyserial-asyncio).
 _READ_SIZE = 1024
 
-# Turns of the event loop until what a transport can read has come here: one because it may have looked for input
-# before that was there, one for its reader or timer, and two for tasks that pass on what those have brought.
+# Iterations of the event loop until available input has arrived here: one because the loop may have polled before the
+# input was there, one for the callback that reads it, and two for tasks that a custom transport may use to pass it on.
 _TURNS = 4
 
-# How many reads are waited for where nothing tells how much had arrived: a peer that never stops sending must not stop
-# requests.
+# Maximum reads to wait for if the size of the input is not known: a controller that never stops sending must not
+# prevent requests.
 _MAX_READS = 64
 
-# Both clocks of `suspended_seconds` are read one after the other, and the process may have to wait in between.
+# Tolerance in seconds: `suspended_seconds` reads two clocks, and the process may be interrupted between them.
 _SUSPENDED = 0.5
 
 
@@ -69,26 +71,26 @@ class ConnectionState(StrEnum):
     """The state of a client's connection."""
 
     CONNECTING = "connecting"
-    """It is being established for the first time."""
+    """The first attempts to connect are running."""
     UP = "up"
-    """Established. Whether the controller answers is another matter."""
+    """Connected to the serial port or the bridge. This does not mean that the controller answers."""
     DOWN = "down"
-    """Lost, and being established again."""
+    """The connection is lost, and the client reconnects."""
     CLOSED = "closed"
-    """Not opened yet, or closed for good."""
+    """The client is not opened yet, or it is closed."""
 
 
 class Waiter(Protocol):
-    """Who waits for an answer: a future, or something cheaper. It must not call the connection back."""
+    """An object that waits for an answer: a future, or a cheaper object. It must not call methods of the connection."""
 
     def done(self) -> bool:
         """Whether it no longer waits."""
 
     def set_result(self, result: Answer[Any], /) -> None:
-        """Take the answer."""
+        """Receive the answer."""
 
     def set_exception(self, exception: TracerError, /) -> None:
-        """Take the error that came instead."""
+        """Receive the error."""
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
@@ -102,14 +104,15 @@ def running_loop() -> asyncio.AbstractEventLoop:
 
 
 class Connection:
-    """The asyncio driver of one session. It belongs to the event loop in which it was made."""
+    """The asyncio driver of one session. It belongs to the event loop in which it was created."""
 
-    # There may be thousands: see `Session`.
+    # Slots for the same reason as in `Session`: there may be thousands of connections.
     __slots__ = (
         "_call_at",
         "_closed",
         "_closing",
         "_last_reading",
+        "_last_since",
         "_link",
         "_link_timeout",
         "_loop",
@@ -144,28 +147,29 @@ class Connection:
         self._traced = False
         self._timer: Timer | None = None
         self._timer_at = 0.0
-        # How many turns of the loop it takes until what had arrived at `_read_until` is read.
+        # Remaining iterations of the event loop until all input that had arrived at `_read_until` is read.
         self._turns = 0
         self._read_until = 0.0
-        # How many reads may still prolong that; -1 where it is known how much had arrived.
+        # Number of reads that may still extend this. -1: the size of the input was known.
         self._more_reads = -1
         self._subscriptions: WeakSet[Subscription[Frame]] | None = None
         self._watchers: WeakSet[Subscription[ConnectionState]] | None = None
         self.state = ConnectionState.CONNECTING
         self.down_cause: Exception | None = None
-        """Why there is no link, or why the last one was lost; None where the other side closed it."""
+        """Why there is no link, or why the last one was lost. None if the other side closed it."""
         self.reset_address: tuple[Any, ...] | None = None
-        """The local address whose port the next link must come from: see `Link.abort`."""
-        # With its `Answer.since`. The whole answer would keep the frame too.
-        self._last_reading: tuple[float, RealtimeData] | None = None
+        """The local address whose port the next link must use. See `Link.abort`."""
+        # The last reading and its `Answer.since`. The whole answer would keep the frame in memory too.
+        self._last_reading: RealtimeData | None = None
+        self._last_since = 0.0
         self._closed: asyncio.Event | None = None
 
     @property
     def stats(self) -> SessionStats:
-        """The session's counters."""
+        """The counters of the session."""
         return self._session.stats
 
-    # What callers want.
+    # Called by clients.
 
     def check_loop(self) -> None:
         """Raise RuntimeError unless this runs in the connection's own event loop."""
@@ -179,14 +183,15 @@ class Connection:
             "it through asyncio.run_coroutine_threadsafe()"
         )
 
-    async def ask(self, command: Command[Any], *, join: bool = False) -> Answer[Any]:
-        """Send a request when its turn comes and return its answer; with *join*, share that of an equal request.
+    async def ask(self, command: Command[Any]) -> Answer[Any]:
+        """Queue a request and return its answer. Readings at the same time share one answer.
 
-        Cancelled, it leaves the line fit for the next request. Raises what `Session` gives as the request's error,
-        RuntimeError in another event loop.
+        May be cancelled at any time. Raises the error that the session gives the request, RuntimeError in another event
+        loop.
         """
+        self.check_loop()
         future: asyncio.Future[Answer[Any]] = self._loop.create_future()
-        request = self.post(command, future, join=join)
+        request = self.post(command, future)
         try:
             return await future
         except asyncio.CancelledError:
@@ -194,7 +199,7 @@ class Connection:
             raise
 
     async def switch_load(self, load: LoadState) -> None:
-        """Switch the load, and return once its state is known to be *load*. Raises as `ask`, and a `LoadError`."""
+        """Switch the load. Return when its state is known to be *load*. Raises the errors of `ask`, and `LoadError`."""
         self.check_loop()
         future: asyncio.Future[Answer[Any]] = self._loop.create_future()
         now = self._loop.time()
@@ -207,53 +212,54 @@ class Connection:
             self._forsake(request, future)
             raise
 
-    def post(self, command: Command[Any], waiter: Waiter, *, join: bool = False) -> Request:
-        """Queue a request; *waiter* gets the answer, or the error. Raises LinkClosedError, RuntimeError."""
-        self.check_loop()
+    def post(self, command: Command[Any], waiter: Waiter) -> Request:
+        """Queue a request. *waiter* gets the answer or the error. Raises LinkClosedError.
+
+        Call it only in the event loop of the connection: unlike `ask`, it does not check that.
+        """
         now = self._loop.time()
-        request = self._session.post(command, now, join=join)
+        request = self._session.post(command, now, join=type(command) is ReadRealtime)
         request.waiters.append(waiter)
         self._advance(now)
         return request
 
     def cancel(self, request: Request, waiter: Waiter) -> None:
-        """Take back what *waiter* has posted. The request is abandoned if nobody else waits for it."""
+        """Remove *waiter* from a request. If no other one waits for it, cancel the request."""
         request.waiters.remove(waiter)
         if not request.waiters:
             now = self._loop.time()
             self._deliver(self._session.cancel(request, now))
             self._advance(now)
             if self._session.has_unanswered_command(now):
-                # Until then a command that has left this machine is acknowledged.
+                # The caller was told that the command is cancelled, so it must not be delivered later. If it has left
+                # this machine, it is acknowledged by then.
                 self._loop.call_later(self._timeout, self._discard_undelivered, self._link)
 
     def _forsake(self, request: Request, future: asyncio.Future[Answer[Any]]) -> None:
         if future.done() and not future.cancelled():
-            future.exception()  # it came at the same moment as the cancellation, and is of no use any more
+            # The error came at the same moment as the cancellation. asyncio would log that it was never retrieved.
+            future.exception()
         self.cancel(request, future)
 
     def reading(self, answer: Answer[Any], skipped: int = 0) -> Reading:
-        """Return *answer* with the time of its arrival on the wall clock, however much later this is called."""
+        """Return *answer* as a reading, with the wall-clock time of its arrival. May be called any time later."""
         value, _, since, received_at, _ = answer
         before = self._loop.time()
         wall = time.time()
-        # The process may have to wait between two clocks. The age covers that.
+        # The process may be interrupted between reading the two clocks. The time of that is added to the age.
         waited = self._loop.time() - before
         return _new(Reading, (wall - (before - received_at), value, None, waited + received_at - since, skipped))
 
     def recent_reading(self, max_age: float) -> RealtimeData | None:
-        """Return the last reading if it is no older than *max_age* seconds, and no command was sent after it."""
+        """Return the last reading if it is at most *max_age* seconds old and no command was sent after it."""
         self.check_loop()
-        last = self._last_reading
-        if last is None:
-            return None
-        since, value = last
+        since = self._last_since
         if self._loop.time() - since > max_age or since < self._session.last_command_sent or self._was_suspended():
             return None
-        return value
+        return self._last_reading
 
     def subscribe(self, subscription: Subscription[Frame]) -> None:
-        """Give every good frame to *subscription*, for as long as somebody holds it. Raises RuntimeError."""
+        """Add each good frame to *subscription* while it is referenced. Raises RuntimeError in another event loop."""
         self.check_loop()
         if self._subscriptions is None:
             self._subscriptions = WeakSet()
@@ -263,7 +269,7 @@ class Connection:
             subscription.end()
 
     def watch(self, watcher: Subscription[ConnectionState]) -> None:
-        """Give every change of `state` to *watcher*, for as long as somebody holds it. Raises RuntimeError."""
+        """Add each change of `state` to *watcher* while it is referenced. Raises RuntimeError in another event loop."""
         self.check_loop()
         if self._watchers is None:
             self._watchers = WeakSet()
@@ -272,19 +278,19 @@ class Connection:
             watcher.end()
 
     def set_state(self, state: ConnectionState) -> None:
-        """Note the state that the keeper of the link has brought about. CLOSED is the last one."""
+        """Set `state`, and report a change to the watchers. CLOSED is final."""
         if state is not self.state and self.state is not ConnectionState.CLOSED:
             self.state = state
             for watcher in list(self._watchers or ()):
                 watcher.put(state)
 
     def note_down(self, cause: Exception) -> None:
-        """Note why a link could not be opened."""
+        """Record why a link could not be opened."""
         self.down_cause = cause
         self._session.note_down(cause)
 
     def close(self) -> None:
-        """Fail all requests, now and from now on, and abort the link. Raises RuntimeError in another event loop."""
+        """Fail all present and future requests, and abort the link. Raises RuntimeError in another event loop."""
         self.check_loop()
         self.set_state(ConnectionState.CLOSED)
         if self._timer is not None:
@@ -311,11 +317,11 @@ class Connection:
             await self._closed.wait()
 
     async def wait_closed(self) -> None:
-        """Wait until the link of a closed connection has let go of what it held, at most for the link timeout."""
+        """Wait until the link of a closed connection has released its resources, at most for the link timeout."""
         if self._closing is not None:
             await asyncio.wait([self._closing], timeout=self._link_timeout)
 
-    # What the link does.
+    # Called by the link.
 
     def link_up(self, link: Link) -> None:
         """See `LinkOwner`."""
@@ -335,8 +341,9 @@ class Connection:
         """See `LinkOwner`."""
         now = self._loop.time()
         if self._traced:
-            _wire.debug("%s: %s %s", self._name, "received", data.hex(" "))
-        # No controller answers within a millisecond, so there a suspension cannot have been missed.
+            self._trace("received", data)
+        # No controller answers within `FRESH` after the input was empty, so no suspend is missed if the slow check is
+        # skipped then.
         if now - not_before > FRESH and suspended_seconds() > self._suspended_limit:
             self._drop_suspended()
             return
@@ -364,54 +371,55 @@ class Connection:
         self._advance(now)
 
     def _drop_link(self, cause: LinkError) -> None:
-        """Give up a link that is of no use. A command that nobody knows the outcome of must not arrive later."""
+        """Abort the link, and discard a command with an unknown outcome: it must not arrive after this."""
         link = self._link
         if link is not None:
             link.abort(discard=self._session.has_unanswered_command(self._loop.time()))
-            # Kept until a controller answers: attempts in between may fail.
+            # Kept until a controller answers, because the next attempts may fail.
             self.reset_address = link.reset_address or self.reset_address
             self._lose_link(cause)
 
     def _discard_undelivered(self, link: Link | None) -> None:
-        """Give up the link if it still holds a command that nobody waits for any more: it must not be sent later."""
+        """Drop the link if it still holds a command whose caller was told that it failed: it must not be sent later."""
         if link is None or link is not self._link or not self._session.has_unanswered_command(self._loop.time()):
             return
         if link.discard_output():
-            self._drop_link(LinkError(self._name, "a command could not be delivered, and was discarded"))
+            self._drop_link(LinkError(self._name, "a command could not be delivered and was discarded"))
 
     def _was_suspended(self) -> bool:
         """Return whether the machine was suspended since the link was opened."""
         return suspended_seconds() > self._suspended_limit
 
     def _drop_suspended(self) -> None:
-        # Nothing tells how old the bytes are that arrive now.
+        # After a suspend, the age of received bytes is unknown.
         self._last_reading = None
         self._drop_link(LinkError(self._name, "the machine was suspended"))
 
     # Driving the session.
 
     def _advance(self, now: float) -> None:
-        """Send what may be sent, after all input that had arrived is read, and set the timer."""
+        """Send the next request if it may be sent and all input that has arrived is read. Set the timer."""
         session = self._session
         link = self._link
         if link is not None:
-            # Only where something may be sent: on a busy event loop, reading first would otherwise never end.
-            if now - link.empty_at >= FRESH and session.may_send(now) and not self._is_read(link, now):
-                return
-            data = session.data_to_send(now)
-            if data:
-                self._write(link, data)
+            request = session.next_request(now)
+            if request is not None:
+                # Only if there is a request to send: otherwise each read on a busy event loop would cause another one.
+                if now - link.empty_at >= FRESH and not self._is_read(link, now):
+                    return
+                data = session.send(request, now)
+                if self._traced:
+                    self._trace("sent", data)
+                link.write(data)
         when = session.deadline(now)
         if when is not None and (self._timer is None or when < self._timer_at):
             self._set_timer(when)
 
-    def _write(self, link: Link, data: bytes) -> None:
-        if self._traced:
-            _wire.debug("%s: %s %s", self._name, "sent", data.hex(" "))
-        link.write(data)
+    def _trace(self, direction: str, data: bytes | memoryview) -> None:
+        _wire.debug("%s: %s %s", self._name, direction, data.hex(" "))
 
     def _is_read(self, link: Link, now: float) -> bool:
-        """Return whether all input that had arrived is read. If not, `_turn` goes on when it is."""
+        """Return whether all input that has arrived is read. If not, `_turn` continues when it is."""
         if self._turns:
             return False
         if suspended_seconds() > self._suspended_limit:
@@ -424,11 +432,12 @@ class Connection:
         return False
 
     def _read_first(self, unread: int | None, now: float) -> None:
-        """Let the loop turn until its readers have read what had arrived at *now*; then go on with what is due.
+        """Let the event loop read the input that had arrived at *now*. `_turn` then continues.
 
-        After a stall of the application there may be replies, and copies of replies, that are older than they look.
-        Only what had arrived is waited for, not what keeps coming. Where nothing tells how much that is (None), the
-        loop turns until no more comes.
+        If the application has blocked the event loop, the input may contain replies and copies of replies. If a request
+        were sent before they are read, they could be taken for its answer. Input that arrives later is not waited for:
+        a line that never pauses must not prevent requests. If the size of the input is unknown (*unread* is None), the
+        event loop runs until no more comes, for at most `_MAX_READS` reads.
         """
         if not self._turns:
             self._read_until = now
@@ -438,7 +447,7 @@ class Connection:
 
     def _turn(self, link: Link | None) -> None:
         if link is None or link is not self._link:
-            return  # the link was lost
+            return  # this link was lost
         self._turns -= 1
         if self._turns:
             self._loop.call_soon(self._turn, link)
@@ -450,18 +459,20 @@ class Connection:
         if self._link is link:
             data = self._session.data_to_send(now)
             if data:
-                self._write(link, data)
+                if self._traced:
+                    self._trace("sent", data)
+                link.write(data)
         self._advance(now)
 
     def _set_timer(self, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        # Kept here, because not every event loop's timers tell when they are due.
+        # Stored here, because the timers of some event loops do not have it.
         self._timer_at = when
         self._timer = self._call_at(when, self._wake)
 
     def _wake(self) -> None:
-        """Do what has become due, if anything has: most requests are answered long before their timer."""
+        """Handle the timer. Usually nothing is due: the request for which it was set was answered long ago."""
         self._timer = None
         now = self._loop.time()
         when = self._session.deadline(now)
@@ -476,15 +487,16 @@ class Connection:
         self._advance(now)
 
     def _deliver(self, events: list[SessionEvent]) -> None:
-        """Hand out what happened."""
+        """Pass the events on to the waiters and subscriptions."""
         for event in events:
             if isinstance(event, Answered):
-                request, answer = event
+                answer = event.answer
                 value = answer.value
                 if type(value) is RealtimeData:
-                    self._last_reading = answer.since, value
+                    self._last_reading = value
+                    self._last_since = answer.since
                 self.reset_address = None
-                for waiter in request.waiters:
+                for waiter in event.request.waiters:
                     if not waiter.done():
                         waiter.set_result(answer)
             elif isinstance(event, Frame):
@@ -493,7 +505,7 @@ class Connection:
             elif isinstance(event, Failed):
                 if event.request.command.code != _READ_REALTIME or event.request.switch is not None:
                     self._discard_undelivered(self._link)
-                # An exception collects the traceback of each task that raises it, so each waiter gets its own.
+                # Each waiter gets its own exception object: a task that raises it adds its traceback to it.
                 error = event.error
                 for waiter in event.request.waiters:
                     if not waiter.done():

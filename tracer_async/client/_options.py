@@ -1,4 +1,4 @@
-"""The options of a client, checked and sorted by who needs them."""
+"""The options of a client: checks them, and splits them into those of the session and those of the connection."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from tracer_async.protocol import SessionOptions
 from tracer_async.protocol._numbers import check_backoff, check_number, check_whole
+from tracer_async.transport._opening import TransportFactory, transport_factory
 from tracer_async.transport.address import SerialAddress, SimAddress, parse_address
-from tracer_async.transport.opening import TransportFactory, transport_factory
 
 if TYPE_CHECKING:
     import ssl
@@ -16,7 +16,7 @@ __all__ = ["ClientOptions", "Target"]
 
 
 class ClientOptions(TypedDict, total=False):
-    """The options of `TracerClient`, as `Fleet.add` passes them on; see there."""
+    """The options of `TracerClient`, which describes them. `Fleet.add` takes them too."""
 
     controller_id: int
     timeout: float
@@ -30,7 +30,7 @@ class ClientOptions(TypedDict, total=False):
 
 
 class Target(NamedTuple):
-    """Which controller a client is for, and how it is reached."""
+    """The controller of a client, and how to connect to it."""
 
     session: SessionOptions
     factory: TransportFactory
@@ -53,18 +53,16 @@ class Target(NamedTuple):
         ssl_context: ssl.SSLContext | None,
     ) -> Target:
         """Check the options of a client. Raises TypeError, ValueError, AddressError, MissingExtraError."""
-        # The checked values are used: a subclass of int or float may do its own arithmetic.
-        controller_id = check_whole("controller_id", controller_id)
-        timeout = check_number("timeout", timeout)
+        # `SessionOptions` checks the others. It has another name for the first of these two, and does not get the
+        # second one for a serial port.
         connect_timeout = check_number("connect_timeout", connect_timeout)
-        fence = check_number("fence", fence)
-        retries = check_whole("retries", retries)
         max_timeouts = check_whole("max_timeouts", max_timeouts)
         if callable(url):
             name, factory, on_network = getattr(url, "__name__", type(url).__name__), url, True
         else:
             address = parse_address(url)
             name, factory = str(address), transport_factory(address, ssl_context=ssl_context)
+            # Only on a network can the other side disappear without notice. A serial port reports that it is gone.
             on_network = not isinstance(address, SerialAddress | SimAddress)
         session = SessionOptions(
             name=name,

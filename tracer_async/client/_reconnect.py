@@ -1,4 +1,8 @@
-"""When a link is opened, and opened again."""
+"""Opens the connection, and opens it again after each loss.
+
+Delays grow exponentially with jitter, and only a good frame resets them: many bridges accept a connection and close it
+at once, so a successful connect proves nothing.
+"""
 
 from __future__ import annotations
 
@@ -13,27 +17,28 @@ from typing import Any
 from tracer_async.client._connection import Connection, ConnectionState
 from tracer_async.client._options import Target
 from tracer_async.errors import LinkError, LinkFloodedError, TracerError
-from tracer_async.transport.link import Link
-from tracer_async.transport.opening import open_link
+from tracer_async.transport._link import Link
+from tracer_async.transport._opening import open_link
 
 __all__ = ["LinkKeeper", "backoff"]
 
 _log = logging.getLogger("tracer_async")
 
-# Seconds after which an attempt that has not connected makes room for others.
+# Seconds after which an attempt no longer counts for the limit of simultaneous attempts. A healthy device connects
+# faster, so thousands of dead ones do not delay it.
 _PLACE_HELD = 0.25
 
-# Seconds for which a link that was reset is opened again only from the same local port.
+# Seconds after a reset during which all attempts use the same local port.
 _SAME_PORT = 60.0
 
-# Seconds between summaries of a link that is lost again and again: at first, and at most.
+# Initial and maximum seconds between two summaries in the log, for a connection that is lost again and again.
 _FIRST_SUMMARY, _LAST_SUMMARY = 60.0, 3600.0
 
 
 def backoff(initial: float, maximum: float) -> Iterator[float]:
     """Yield the delays between attempts: doubling from *initial* to *maximum*, each shortened at random by up to half.
 
-    The jitter keeps clients that lost their links at the same moment from coming back at the same moment.
+    Without the jitter, clients that lost their connections at the same time would all reconnect at the same time.
     """
     delay = initial
     while True:
@@ -42,7 +47,7 @@ def backoff(initial: float, maximum: float) -> Iterator[float]:
 
 
 class LinkKeeper:
-    """Keeps the link of one connection open, for as long as `run` runs."""
+    """Keeps the link of one connection open while `run` runs."""
 
     __slots__ = ("_connection", "_delays", "_losses", "_other_port", "_places", "_same_port_since", "_target")
 
@@ -52,9 +57,9 @@ class LinkKeeper:
         self._target = target
         self._connection = connection
         self._places = places
-        """Limits how many links are opened at the same time, where many clients share it."""
+        """Limits the number of simultaneous attempts. Many clients can share it."""
         self._losses = _LossLog(target.session.name)
-        # None from the beginning, and again after a reset, until a link could not be opened or was lost.
+        # None: the next delay is the initial one.
         self._delays: Iterator[float] | None = None
         self._same_port_since: float | None = None
         self._other_port = False
@@ -62,8 +67,7 @@ class LinkKeeper:
     async def run(self, opened: asyncio.Future[None] | None) -> None:
         """Open the link, and open it again whenever it is lost.
 
-        The outcome of the first attempt goes to *opened*, and ends it where it is an error; without *opened*, a first
-        error is one like any other.
+        *opened* gets the outcome of the first attempt. If that is an error, `run` returns. Without *opened* it retries.
         """
         connection = self._connection
         while True:
@@ -82,10 +86,10 @@ class LinkKeeper:
                     opened.set_result(None)
                 self._losses.opened()
                 connection.set_state(ConnectionState.UP)
+                # Shielded: a cancellation of this task must not cancel the future of the link.
                 await asyncio.shield(link.lost)
                 if connection.stats.frames > frames and not isinstance(connection.down_cause, LinkFloodedError):
-                    # Only a good frame proves that the controller is back; many a bridge accepts and hangs up. In a
-                    # flood it proves nothing.
+                    # A good frame proves that the controller is back, except in a flood, which may contain frames too.
                     self._delays = None
                 delay = self._next_delay()
                 self._losses.lost(connection.down_cause, delay)
@@ -124,10 +128,11 @@ class LinkKeeper:
         )
 
     def _local_address(self) -> tuple[Any, ...] | None:
-        """Return where the next connection must come from, if that matters.
+        """Return the local address of the next connection, or None for any.
 
-        Something on the way may swallow all that comes from this port. So after a minute every second attempt uses
-        another one.
+        After a reset it is that of the connection that was reset: the reset may not have arrived, and a bridge for one
+        client would then keep the old session until it sees the same port again. But a firewall may drop everything
+        from this port, so after a minute every second attempt uses another one.
         """
         address = self._connection.reset_address
         now = asyncio.get_running_loop().time()
@@ -139,7 +144,7 @@ class LinkKeeper:
 
 
 async def _cancel(attempt: asyncio.Future[Link]) -> None:
-    """End an attempt with the task that waited for it; a link that it opened at this moment is closed."""
+    """Cancel an attempt, and close its link if it was opened at the same moment."""
     attempt.cancel()
     await asyncio.wait([attempt])
     if not attempt.cancelled() and attempt.exception() is None:
@@ -147,38 +152,39 @@ async def _cancel(attempt: asyncio.Future[Link]) -> None:
 
 
 class _LossLog:
-    """Logs the first loss of a link; while it is lost again and again, a summary at growing intervals."""
+    """Logs the first loss of a connection. While it is lost again and again, logs summaries at growing intervals."""
 
     __slots__ = ("_interval", "_last_line", "_logged", "_losses", "_name", "_up")
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._up = True  # so that a first failure is logged too
+        self._up = True  # so that a failed first attempt is logged too
+        # Whether the last loss was logged.
         self._logged = True
-        # Since the last line, until the next one may be written.
+        # When the last line was logged, the minimum seconds until the next one, and the losses since the last one.
         self._last_line = -math.inf
         self._interval = _FIRST_SUMMARY
         self._losses = 0
 
     def opened(self) -> None:
-        """Note that the link was opened."""
+        """Log that the link was opened."""
         if self._up:
             _write(logging.DEBUG, f"{self._name}: connected")
         elif self._logged:
-            # As loud as the loss was: else a log would show only half of what happened.
+            # At the level of the loss: otherwise a log that has the loss would lack its end.
             _write(logging.WARNING, f"{self._name}: reconnected")
         self._up = True
 
     def not_opened(self, error: TracerError, delay: float) -> None:
-        """Note that an attempt failed: worth a line if none has said yet that the link is down."""
+        """Log a failed attempt, unless a line in the log already says that the connection is down."""
         if self._up:
             self._losses += 1
         if self._up or not self._logged:
-            self._warn(f"{error}; trying again in {delay:.1f} s")
+            self._warn(f"{error}; retrying in {delay:.1f} s")
         self._up = False
 
     def lost(self, cause: Exception | None, delay: float) -> None:
-        """Note that the link was lost."""
+        """Log that the link was lost."""
         self._losses += 1
         reason = cause.reason if isinstance(cause, LinkError) else str(cause or "closed by the other side")
         self._warn(f"{self._name}: connection lost ({reason}), reconnecting in {delay:.1f} s")
@@ -203,5 +209,5 @@ class _LossLog:
 def _write(level: int, text: str) -> None:
     try:
         _log.log(level, "%s", text)
-    except Exception as error:  # noqa: BLE001  # a filter of the application; the link has to be kept all the same
+    except Exception as error:  # noqa: BLE001  # a log filter of the application failed; the link must still be kept
         asyncio.get_running_loop().call_exception_handler({"message": "logging failed", "exception": error})

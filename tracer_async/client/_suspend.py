@@ -1,4 +1,7 @@
-"""How long the machine has been suspended: time that the event loop's clock does not count."""
+"""How long the machine was suspended. The clock of the event loop does not count that time.
+
+After a suspend nothing shows how old the received bytes are, so the connection is opened again.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,11 @@ if sys.platform == "linux":
 elif sys.platform == "darwin":
 
     def suspended_seconds() -> float:
-        """Return the seconds that the machine was suspended since it was started, up to a constant."""
+        """Return the seconds that the machine was suspended since it was started, plus a constant."""
         return time.clock_gettime(time.CLOCK_MONOTONIC) - time.monotonic()
 
 else:
 
     def suspended_seconds() -> float:
-        """Return 0: the clock goes on while Windows is suspended, so that what waited then has expired by itself."""
+        """Return 0. On Windows the clock continues during a suspend, so requests and windows expire as usual."""
         return 0.0

@@ -1,8 +1,8 @@
 """A timer wheel: thousands of callbacks, on one timer of the event loop.
 
-An event loop keeps its timers in order one by one. With thousands of them that costs more than a tenth of all that
-polling takes, so time is cut into slots here: what is due within a slot is called at its end, in the order in which it
-came.
+An event loop sorts all its timers. With thousands of them this takes more than a tenth of the time of polling. So this
+module divides time into slots: all callbacks that are due within a slot are called at its end, in the order in which
+they were scheduled.
 """
 
 from __future__ import annotations
@@ -15,23 +15,24 @@ from typing import Protocol
 
 __all__ = ["CallAt", "Timer", "TimerWheel", "WheelTimer"]
 
-# Seconds: this much late at most is a callback. Each slot in which anything is due costs a turn of the loop.
+# Length of a slot in seconds, and the maximum delay of a callback. Each slot with a callback takes an iteration of the
+# event loop, so a shorter slot would cost more.
 _SLOT = 0.005
 
 
 class Timer(Protocol):
-    """What can be cancelled before it is due: an asyncio.TimerHandle, or a `WheelTimer`."""
+    """A scheduled callback: an asyncio.TimerHandle, or a `WheelTimer`."""
 
     def cancel(self) -> None:
-        """Take it back."""
+        """Do not call it."""
 
 
 CallAt = Callable[[float, Callable[[], None]], Timer]
-"""How a callback is scheduled, at a time on the loop's clock: ``loop.call_at``, or `TimerWheel.call_at`."""
+"""Schedules a callback at a time of the loop's clock: ``loop.call_at``, or `TimerWheel.call_at`."""
 
 
 class WheelTimer:
-    """A callback that is due, unless it is cancelled before."""
+    """A scheduled callback."""
 
     __slots__ = ("callback",)
 
@@ -39,22 +40,23 @@ class WheelTimer:
         self.callback: Callable[[], None] | None = callback
 
     def cancel(self) -> None:
-        """Do not call it. It may be done again, and afterwards."""
+        """Do not call it. May be called again, and after the callback."""
+        # It stays in its slot: removing it from the list would take longer than skipping it.
         self.callback = None
 
 
 class TimerWheel:
-    """Calls back at about the time, up to 5 ms late, within the running event loop."""
+    """Calls callbacks up to 5 ms late, in the running event loop."""
 
     def __init__(self) -> None:
         self._slots: dict[int, list[WheelTimer]] = {}
-        # The numbers of the slots that hold anything, as a heap.
+        # The numbers of the slots that are not empty, as a heap.
         self._order: list[int] = []
         self._timer: asyncio.Handle | None = None
         self._timer_slot = 0
 
     def call_at(self, when: float, callback: Callable[[], None]) -> WheelTimer:
-        """Schedule *callback* for the end of the slot in which *when* lies, on the loop's clock."""
+        """Schedule *callback* for the end of the slot that contains *when*, a time of the loop's clock."""
         due = WheelTimer(callback)
         slot = math.ceil(when / _SLOT)
         others = self._slots.get(slot)
@@ -68,7 +70,7 @@ class TimerWheel:
         return due
 
     def close(self) -> None:
-        """Cancel everything that is not being called at this moment."""
+        """Cancel all callbacks, except those of the slot that is being called now."""
         self._slots.clear()
         self._order.clear()
         self._set_timer()
@@ -81,11 +83,12 @@ class TimerWheel:
             self._timer_slot = self._order[0]
             loop = asyncio.get_running_loop()
             when = self._timer_slot * _SLOT
-            # uvloop calls all timers that are due before it reads anything. So after a stall this is no timer.
+            # uvloop calls all due timers before it reads any input. So after a stall, when all slots are due,
+            # `call_soon` lets it read input between them.
             self._timer = loop.call_at(when, self._wake) if when > loop.time() else loop.call_soon(self._wake)
 
     def _wake(self) -> None:
-        """Call what is due in the first slot. After a stall the loop turns between slots, so that links are read."""
+        """Call the callbacks of the first slot. After a stall, the loop reads input before the next slot."""
         loop = asyncio.get_running_loop()
         over = self._slots.pop(heappop(self._order))
         self._timer = None
@@ -96,7 +99,7 @@ class TimerWheel:
                         due.callback()
                     except (SystemExit, KeyboardInterrupt):
                         raise
-                    except BaseException as error:  # noqa: BLE001  # as the loop does: the others are still called
+                    except BaseException as error:  # noqa: BLE001  # as the event loop does: the others are still called
                         loop.call_exception_handler({"message": f"{due.callback} failed", "exception": error})
         finally:
             if self._timer is None:  # no callback has scheduled anything

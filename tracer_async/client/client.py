@@ -1,4 +1,4 @@
-"""The client of one controller: asks it over its link for as long as the application runs."""
+"""The client of one controller. It keeps a connection open and sends requests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tracer_async.protocol import (
     WriteSettings,
 )
 from tracer_async.protocol._numbers import check_flag, check_number
-from tracer_async.transport.opening import TransportFactory
+from tracer_async.transport._opening import TransportFactory
 
 if TYPE_CHECKING:
     import ssl
@@ -41,33 +41,36 @@ _READ = ReadRealtime()
 
 
 class TracerClient:
-    """One controller. ``async with TracerClient(url) as tracer: await tracer.read_realtime()``.
+    """The client of one controller: ``async with TracerClient(url) as tracer: await tracer.read_realtime()``.
 
-    Every method may be called from any number of tasks of one event loop at once, and cancelled at any moment. In
-    another event loop or thread than that in which the client was opened, methods raise RuntimeError and send nothing.
-    A client is used once: closed, it stays closed.
+    Many tasks of one event loop may call its methods at the same time, and each call may be cancelled at any moment. In
+    another event loop or thread than the one in which the client was opened, methods raise RuntimeError and send
+    nothing. A closed client cannot be opened again.
 
     :param url: ``/dev/ttyUSB0``, ``COM3``, ``host:port``, ``serial://``, ``tcp://``, ``tls://``, ``unix:``, ``sim:``;
-        or a transport factory of your own: called with a protocol factory, it returns ``(transport, protocol)``.
-    :param controller_id: The ID in requests, 0 to 255. Controllers ignore it.
+        or a custom transport factory: called with a protocol factory, it returns ``(transport, protocol)``.
+    :param controller_id: The ID in requests, 0 to 255. The default is that of the protocol document. Controllers ignore
+        it.
     :param timeout: Seconds to wait for an answer, each time a request is sent.
-    :param retries: How often a request without an answer is sent again. Settings never are.
-    :param fence: Seconds for which nothing is sent after a request was abandoned, if its reply does not come earlier.
-    :param connect_timeout: Seconds that an attempt to connect may take, and that a request waits for a connection.
+    :param retries: How often a request without an answer is sent again. Settings are never sent again.
+    :param fence: Seconds for which nothing is sent after a request was abandoned, unless its reply comes earlier.
+    :param connect_timeout: Maximum seconds of an attempt to connect, and maximum seconds that a request waits for a
+        connection.
     :param backoff: Initial and maximum delay between attempts to reconnect, in seconds. Each delay is shortened at
-        random by up to half. Only a good frame resets it.
-    :param max_timeouts: Requests in a row without an answer after which a network connection is given up and
-        established again. Cancelled requests count, too.
-    :param start_offline: Whether `open` returns although there is no connection yet, instead of raising.
-    :param start_up: Whether requests begin with the bytes that wake a sleeping power line.
-    :param ssl_context: For ``tls://``; without it, the system's certificates decide.
-    :raises TypeError: if an option is not a number, or a float where a whole number is meant.
+        random by up to half. Only a good frame resets it to the initial delay.
+    :param max_timeouts: Consecutive requests without an answer after which a network connection is closed and
+        established again. Cancelled requests count too.
+    :param start_offline: Whether `open` returns at once and connects in the background. By default it raises if there
+        is no connection.
+    :param start_up: Whether requests begin with the start-up bytes, which wake a sleeping power line.
+    :param ssl_context: For ``tls://``. By default the certificates of the system are used.
+    :raises TypeError: if an option is not a number, or a float instead of a whole number.
     :raises ValueError: if an option is out of its range (``docs/ranges.md``).
-    :raises AddressError: if the URL names no controller.
-    :raises MissingExtraError: if a package is needed that is not installed.
+    :raises AddressError: if the URL is not a valid address.
+    :raises MissingExtraError: if a package that is needed is not installed.
     """
 
-    # A service may have thousands of clients: without slots each would take a fifth more memory.
+    # Slots: a service may have thousands of clients, and each takes a fifth more memory without them.
     __slots__ = (
         "__weakref__",
         "_closed",
@@ -119,10 +122,10 @@ class TracerClient:
     # Opening and closing.
 
     async def open(self) -> None:
-        """Connect; from then on the connection is kept.
+        """Connect. After that the client reconnects whenever the connection is lost.
 
-        Raises a `LinkError` if the controller cannot be reached now, LinkClosedError if the client was opened or
-        closed before, RuntimeError if no asyncio event loop is running.
+        Raises a `LinkError` if there is no connection now (unless *start_offline*), LinkClosedError if the client was
+        opened or closed before, RuntimeError if no asyncio event loop is running.
         """
         opened = None if self._start_offline else running_loop().create_future()
         self._start(opened)
@@ -130,8 +133,9 @@ class TracerClient:
             try:
                 await opened
             except BaseException:
+                # If a cancellation came at the same moment, asyncio would log that the exception was never retrieved.
                 if opened.done() and not opened.cancelled():
-                    opened.exception()  # retrieved, even where a cancellation came at the same moment
+                    opened.exception()
                 await self.aclose()
                 raise
 
@@ -142,27 +146,29 @@ class TracerClient:
         call_at: CallAt | None = None,
     ) -> Connection:
         if self._closed:
-            raise LinkClosedError(self.url, "the client is closed; a client is used once, make a new one")
+            raise LinkClosedError(self.url, "the client is closed and cannot be opened again: create a new one")
         if self._connection is not None:
             self._connection.check_loop()
-            raise LinkClosedError(self.url, "the client has been opened already")
+            raise LinkClosedError(self.url, "the client has already been opened: open it only once")
         connection = self._connection = Connection(self._target.session, call_at)
         self._opened = opened
         keeper = LinkKeeper(self._target, connection, places)
+        # Stored, because asyncio keeps only a weak reference to a running task.
         self._keeper = asyncio.create_task(keeper.run(opened), name=f"tracer_async {self.url}")
         return connection
 
     async def aclose(self) -> None:
-        """Close for good: requests fail with LinkClosedError, iterations end. May be called at any time, and again."""
+        """Close the client: requests fail with LinkClosedError, iterations end. May be called again."""
         self._close()
         if self._connection is not None and self._keeper is not None:
+            # Not `await self._keeper`: it was cancelled, and would raise CancelledError here.
             await asyncio.wait([self._keeper])
             await self._connection.wait_closed()
 
     def _close(self) -> None:
-        """Do all of closing that need not be waited for, so that a cancellation cannot come before it."""
+        """Do the part of closing that needs no await, so that a cancellation cannot prevent it."""
         if self._closed:
-            return  # a second cancellation would interrupt what the first one waits for
+            return  # a second cancel() would interrupt the cleanup that the first one has started
         if self._connection is not None and self._keeper is not None:
             self._connection.close()
             self._keeper.cancel()
@@ -171,7 +177,7 @@ class TracerClient:
         self._closed = True
 
     async def wait_closed(self) -> None:
-        """Wait until somebody closes the client. Returns at once if it is closed or was never opened."""
+        """Wait until the client is closed. Return at once if it is closed or was never opened."""
         if self._connection is not None:
             await self._connection.wait_closing()
 
@@ -187,35 +193,36 @@ class TracerClient:
     # Requests.
 
     async def read_realtime(self, *, max_age: float = 0.0) -> RealtimeData:
-        """Return what the controller measures now.
+        """Return the present measurements of the controller.
 
-        Callers at the same time share one exchange. With *max_age*, in seconds, the last reading is returned again if
-        it is no older and no command was sent after it. Raises ResponseTimeoutError, MalformedReplyError or a
-        `LinkError`.
+        Callers at the same time share one exchange. With *max_age*, in seconds, the last reading is returned if it is
+        not older and no command was sent after it. Raises ResponseTimeoutError, MalformedReplyError or a `LinkError`.
         """
         connection = self._open_connection()
-        # Most calls leave out max_age.
+        # Skip the check for the default, which most calls use.
         if (type(max_age) is not float or max_age) and check_number("max_age", max_age) > 0:
             recent = connection.recent_reading(max_age)
             if recent is not None:
                 return recent
-        answer: Answer[RealtimeData] = await connection.ask(_READ, join=True)
+        answer: Answer[RealtimeData] = await connection.ask(_READ)
         return answer.value
 
     async def read(self) -> Reading:
-        """As `read_realtime`, with the time of the reading and how old it may be."""
+        """Return the present measurements with their time and maximum age. Raises the errors of `read_realtime`."""
         connection = self._open_connection()
-        return connection.reading(await connection.ask(_READ, join=True))
+        return connection.reading(await connection.ask(_READ))
 
     async def set_load(self, on: bool) -> LoadState:
-        """Switch the load, and return only once it is known to be switched.
+        """Switch the load. Return when it is known to be switched.
 
-        Where the answer is missing, ambiguous, or another state than the wanted one, the state is read back, and the
-        command is repeated up to *retries* times. Before the first switch on a connection a reading is taken, and the
-        line is kept quiet for 0.25 s. Other commands wait until it ends. Raises LoadRefusedError if the controller
-        says that it leaves the load as it is, LoadUnknownError if its state cannot be found out, LinkTimeoutError if
-        there is no connection and nothing was sent.
+        If the answer is missing, ambiguous, or not the requested state, the state is read back, and the command is
+        repeated up to *retries* times. Before the first switch on a connection, a reading is taken and nothing is sent
+        for 0.25 s. Other commands wait until the switch ends.
+
+        Raises LoadRefusedError if the controller answered but did not switch, LoadUnknownError if the state of the load
+        is not known, LinkTimeoutError if there was no connection and nothing was sent.
         """
+        # Checked before anything is sent: the string "off" is true, for example.
         load = LoadState(check_flag("load", on))
         await self._open_connection().switch_load(load)
         return load
@@ -223,29 +230,32 @@ class TracerClient:
     async def write_settings(self, settings: ControlSettings) -> None:
         """Write all control settings at once. Unverified on hardware: nobody has published a capture of this command.
 
-        It is sent once and never repeated. Raises ResponseTimeoutError or LinkLostError if no answer came: then the
-        settings may have been written or not, and no command of the protocol reads them back.
+        The command is never repeated. Raises ResponseTimeoutError or LinkLostError if there was no answer: the settings
+        may have been written or not, and the protocol has no command to read them back.
         """
         await self.execute(WriteSettings(settings))
 
     async def execute(self, command: Command[R]) -> R:
         """Send any command and return its answer.
 
-        Before a command other than a reading is sent, a reading is taken and the line is kept quiet for 0.25 s,
-        wherever else its answer could be confused with that to an earlier request: on a new connection, and between
-        two equal commands. Raises as `read_realtime` does, and AmbiguousReplyError if the answer may belong to
-        another request all the same.
+        On a new connection, and between two equal commands, the answer to a command could be confused with a late one.
+        So a reading is taken first, and nothing is sent for 0.25 s. This does not apply to readings.
+
+        Raises the same errors as `read_realtime`, and AmbiguousReplyError if the answer may still belong to another
+        request.
         """
-        answer: R = (await self._open_connection().ask(command, join=command == _READ)).value
+        # Only readings are shared between callers: two equal commands must be executed twice.
+        answer: R = (await self._open_connection().ask(command)).value
         return answer
 
     # Watching.
 
     def frames(self, maxsize: int = 256) -> Subscription[Frame]:
-        """Return an async iterator over all good frames received from now on, answers included.
+        """Return an async iterator over all good frames that are received from now on, including answers.
 
-        It holds *maxsize* frames; while it is full, the oldest one is dropped, and counted in ``dropped``. It goes on
-        when the connection is established again, and ends when the client is closed.
+        It holds *maxsize* frames. While it is full, the oldest frame is dropped and counted in ``dropped``. It
+        continues after a reconnection, and ends when the client is closed. Raises LinkClosedError if the client is not
+        open.
         """
         connection = self._open_connection()
         subscription: Subscription[Frame] = Subscription(maxsize)
@@ -253,7 +263,7 @@ class TracerClient:
         return subscription
 
     def poll(self, interval: float) -> AsyncGenerator[Reading, None]:
-        """Read every *interval* seconds for as long as the client is open: see `tracer_async.poll`."""
+        """Read every *interval* seconds until the client is closed. See `tracer_async.poll`."""
         self._open_connection().check_loop()
         return poll(self, interval)
 
@@ -263,9 +273,9 @@ class TracerClient:
         return self._connection.state if self._connection is not None else ConnectionState.CLOSED
 
     def state_changes(self) -> Subscription[ConnectionState]:
-        """Return an async iterator over the connection's states from now on; it ends when the client is closed.
+        """Return an async iterator over each new state of the connection. It ends when the client is closed.
 
-        Raises LinkClosedError if the client was never opened.
+        Raises LinkClosedError if the client is not open.
         """
         connection = self._open_connection()
         watcher: Subscription[ConnectionState] = Subscription(64)

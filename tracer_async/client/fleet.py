@@ -1,7 +1,7 @@
-"""Many controllers in one event loop: one schedule for all of them, one iterator of what they say.
+"""Many controllers in one event loop: one schedule for all of them, and one iterator over all readings.
 
-No controller has a task that waits for its turn, nor a timer of the event loop: one schedule serves all of them. An
-answer is turned into a reading in the callback that received it.
+A controller has neither a task nor a timer of the event loop, so thousands of them stay cheap. An answer is turned into
+a reading in the callback that received it.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from tracer_async.protocol._numbers import check_number, check_whole
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from tracer_async.transport.opening import TransportFactory
+    from tracer_async.transport._opening import TransportFactory
 
 __all__ = ["Fleet", "FleetReading"]
 
 _READ = ReadRealtime()
 
-# What a NamedTuple's own constructor calls, in half its time.
+# The constructor of a NamedTuple calls this. Calling it directly takes half the time.
 _new = tuple.__new__
 
-# The fraction of an interval by which each controller starts after the one before it: however many there are, and
-# whichever go, their ticks stay spread evenly.
+# The fraction of an interval by which each controller starts after the previous one. With the golden ratio the ticks
+# are spread evenly for any number of controllers, also after some are removed.
 _STAGGER = (math.sqrt(5) - 1) / 2
 
 
 class FleetReading(NamedTuple):
-    """A reading, and whose it is."""
+    """A reading, with the name of its controller."""
 
     name: str
     reading: Reading
@@ -56,11 +56,11 @@ class Fleet:
             async for name, reading in fleet:
                 ...
 
-    A controller that does not answer, or cannot be reached, gives readings with an error, and delays no other. While
-    *capacity* readings wait to be fetched nothing more is asked: ticks are skipped, and counted in
-    `Reading.skipped`. At most *connecting* links are opened at the same time; an attempt that has not connected after
-    0.25 s no longer counts, so that dead controllers delay no others. Raises TypeError for what is no whole number,
-    ValueError for numbers below 1.
+    A controller that does not answer, or cannot be reached, gives readings with an error. It does not delay the others.
+    While *capacity* readings wait to be fetched, no requests are sent: ticks are skipped, and counted in
+    `Reading.skipped`. At most *connecting* connections are opened at the same time. An attempt that has not connected
+    after 0.25 s no longer counts, so dead controllers do not delay the others. Raises TypeError for a value that is not
+    a whole number, ValueError for a number below 1.
     """
 
     def __init__(self, *, connecting: int = 200, capacity: int = 1000) -> None:
@@ -68,21 +68,21 @@ class Fleet:
         self._members: dict[str, _Member] = {}
         self._added = 0
         self._timers = TimerWheel()
-        # One bound method for all members.
+        # One bound method that all members share: each access to the attribute would create another one.
         self._call_at = self._timers.call_at
         self._readings = _Readings(check_whole("capacity", capacity))
-        # That of the first member.
+        # The event loop in which the first method was called.
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def _check_loop(self) -> asyncio.AbstractEventLoop:
         """Return the running event loop. Raises RuntimeError if the fleet belongs to another one."""
         loop = running_loop()
-        if self._loop is None:
+        if loop is not self._loop:
+            if self._loop is not None:
+                raise RuntimeError(
+                    "this fleet belongs to another event loop or thread: use it where the first controller was added"
+                )
             self._loop = loop
-        if self._loop is not loop:
-            raise RuntimeError(
-                "this fleet belongs to another event loop or thread: use it where the first controller was added"
-            )
         return loop
 
     async def __aenter__(self) -> Self:
@@ -94,7 +94,7 @@ class Fleet:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close every controller; the iteration ends behind what has been read already. It may be called again."""
+        """Close all controllers. The iteration ends after the readings that wait. May be called again."""
         self._check_loop()
         if not self._readings.closed:
             self._timers.close()
@@ -112,12 +112,13 @@ class Fleet:
         name: str | None = None,
         **options: Unpack[ClientOptions],
     ) -> TracerClient:
-        """Add a controller, to be read every *interval* seconds from now on; return its client.
+        """Add a controller that is read every *interval* seconds from now on. Return its client.
 
-        It comes up without a link if there is none. *name* is its URL unless given, *options* are those of
-        `TracerClient`. Needs a running event loop. Raises TypeError or ValueError for an interval that is no number, or
-        is below 0.001 s; ValueError for a name that is taken; RuntimeError in another event loop than the first one's;
-        AddressError and MissingExtraError as `TracerClient` does; LinkClosedError once the fleet is closed.
+        Returns without waiting for a connection. The default *name* is the URL. *options* are those of `TracerClient`.
+
+        Raises TypeError or ValueError for an interval that is not a number or is below 0.001 s, ValueError for a name
+        that is in use, AddressError and MissingExtraError as `TracerClient` does, LinkClosedError if the fleet is
+        closed, RuntimeError without an event loop or in another one than that of the first controller.
         """
         loop = self._check_loop()
         interval = check_number("interval", interval)
@@ -126,7 +127,7 @@ class Fleet:
         if self._readings.closed:
             raise LinkClosedError(client.url, "the fleet is closed")
         if name in self._members:
-            raise ValueError(f"there is already a controller named {name!r}: give each its own name=")
+            raise ValueError(f"there is already a controller named {name!r}: pass another name=")
         connection = client.start(self._places, self._call_at)
         start = loop.time() + self._added * _STAGGER % 1.0 * interval
         self._added += 1
@@ -142,9 +143,9 @@ class Fleet:
         return client
 
     async def remove(self, name: str) -> None:
-        """Stop polling a controller and close its client; no reading of it is given out any more.
+        """Stop polling a controller and close its client. Its readings that still wait are dropped.
 
-        Raises KeyError if there is none of that name.
+        Raises KeyError if there is no controller with this name.
         """
         self._check_loop()
         member = self._members.pop(name)
@@ -152,7 +153,7 @@ class Fleet:
         await member.client.aclose()
 
     def __getitem__(self, name: str) -> TracerClient:
-        """Return the client of a controller, to switch its load for example. Raises KeyError if there is none."""
+        """Return the client of a controller, for example to switch its load. Raises KeyError for an unknown name."""
         return self._members[name].client
 
     def __contains__(self, name: object) -> bool:
@@ -170,7 +171,7 @@ class Fleet:
         while True:
             while readings.items:
                 member, reading = readings.items.popleft()
-                if not member.removed:  # by now another one may have its name
+                if not member.removed:  # another controller may have its name now
                     return _new(FleetReading, (member.name, reading))
             if readings.closed:
                 raise StopAsyncIteration
@@ -183,7 +184,7 @@ class Fleet:
 
 
 class _Readings:
-    """The readings of all members that nobody has fetched yet: an asyncio.Queue that costs a third."""
+    """The readings that wait to be fetched. It takes a third of the time of an asyncio.Queue."""
 
     __slots__ = ("capacity", "closed", "items", "waiters")
 
@@ -192,7 +193,7 @@ class _Readings:
         self.closed = False
         self.items: deque[tuple[_Member, Reading]] = deque()
         self.waiters: list[asyncio.Future[None]] = []
-        """Those who wait until there may be something, or until this is closed."""
+        """Futures that wait until a reading is added, or until this is closed."""
 
     def put(self, member: _Member, reading: Reading) -> None:
         """Add a reading, unless this is closed."""
@@ -201,33 +202,33 @@ class _Readings:
             self._wake()
 
     def close(self) -> None:
-        """Add nothing any more."""
+        """Add no more readings."""
         self.closed = True
         self._wake()
 
     def _wake(self) -> None:
-        # All of them: one that is woken may have been cancelled at the same moment.
+        # Wake all: if only one was woken and it was cancelled at the same moment, the reading would wait forever.
         for waiter in self.waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
 
 class _MemberClient(TracerClient):
-    """The client of one controller of a fleet: it shares the fleet's timers and its places for connecting."""
+    """The client of one controller of a fleet. It shares the fleet's timers and its limit of attempts to connect."""
 
     __slots__ = ()
 
     def start(self, places: asyncio.Semaphore, call_at: CallAt) -> Connection:
-        """Begin to connect; return the connection."""
+        """Begin to connect. Return the connection."""
         return self._start(None, places, call_at)
 
     def close(self) -> None:
-        """Do all of closing that need not be waited for."""
+        """Do the part of closing that needs no await."""
         self._close()
 
 
 class _Member:
-    """One controller of a fleet; it waits for its own answers, in place of a future."""
+    """One controller of a fleet. It is the `Waiter` of its requests, instead of a future."""
 
     __slots__ = (
         "_connection",
@@ -268,31 +269,33 @@ class _Member:
         self._timer = timers.call_at(start, self.tick)
 
     def remove(self) -> None:
-        """Ask no more, and give out nothing more."""
+        """Send no more requests, and drop the readings that wait."""
         self.removed = True
         self._timer.cancel()
 
     def tick(self) -> None:
-        """Ask for a reading, and move on to the first tick that is still ahead."""
+        """Request a reading, and schedule the next tick."""
         try:
             self._poll()
-        except LinkClosedError:  # its user has closed it
+        except LinkClosedError:  # the application has closed this client
             return
         now = asyncio.get_running_loop().time()
         self._due += self._interval
         if self._due <= now:
+            # After a stall, skip to the first tick in the future: ticks stay whole intervals apart and do not drift.
             missed = math.floor((now - self._due) / self._interval) + 1
             self._skipped += missed
             self._due += missed * self._interval
         self._timer = self._timers.call_at(self._due, self.tick)
 
     def _poll(self) -> None:
-        """Ask, unless the request before is not answered yet or there is no room for its reading."""
+        """Request a reading, unless the last request is not answered yet or too many readings wait."""
         if self._request is not None or len(self._readings.items) >= self._readings.capacity:
             self._skipped += 1
             return
         self._skipped_before, self._skipped = self._skipped, 0
-        self._request = self._connection.post(_READ, self, join=True)
+        # Joined: a reading that the application has requested through the client serves this tick too.
+        self._request = self._connection.post(_READ, self)
 
     def done(self) -> bool:
         """See `Waiter`."""
@@ -304,6 +307,7 @@ class _Member:
 
     def set_exception(self, error: TracerError) -> None:
         """See `Waiter`."""
+        # Without data there is no age: it stays infinite.
         self._put(Reading(time.time(), None, error, skipped=self._skipped_before))
 
     def _put(self, reading: Reading) -> None:

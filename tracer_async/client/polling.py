@@ -1,4 +1,4 @@
-"""Readings at a steady interval."""
+"""Readings at a fixed interval."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ class _Readable(Protocol):
 
 
 def poll(tracer: _Readable, interval: float) -> AsyncGenerator[Reading, None]:
-    """Read at once, and then every *interval* seconds; yield each reading, failed ones too.
+    """Read at once, and then every *interval* seconds. Yield each reading, including failed ones.
 
-    The ticks stand at whole intervals from the first and do not drift. Where a reading, or the caller between two,
-    takes longer, the ticks missed are skipped, not made up for. Ends at once when the client is closed.
-    Raises TypeError or ValueError for an interval that is no number, or is below 0.001 s.
+    Ticks are whole intervals after the first one, so they do not drift. Ticks that pass during a reading, or before the
+    caller asks for the next one, are skipped and counted in `Reading.skipped`. Ends at once when the client is closed.
+    Raises TypeError for an interval that is not a number, ValueError for one out of range (0.001 s or more).
     """
     return _poll(tracer, check_number("interval", interval))
 
 
 async def _poll(tracer: _Readable, interval: float) -> AsyncGenerator[Reading, None]:
-    wait_closed = getattr(tracer, "wait_closed", None)  # what is no `TracerClient` ends only with its next reading
+    # Another object than a `TracerClient` may not have this method: then the end is noticed at the next reading.
+    wait_closed = getattr(tracer, "wait_closed", None)
     start = anyio.current_time()
     tick = 0
     skipped = 0
@@ -44,13 +45,15 @@ async def _poll(tracer: _Readable, interval: float) -> AsyncGenerator[Reading, N
             reading = Reading(time.time(), None, error)
         yield reading._replace(skipped=skipped) if skipped else reading
         now = anyio.current_time()
-        # The first tick that is still ahead; a hair's breadth of clock rounding is no missed tick.
+        # The first tick in the future. The tolerance is for rounding: without it, a tick that is due exactly now could
+        # count as missed.
         due = max(tick + 1, math.ceil((now - start) / interval - 1e-6))
         skipped = due - tick - 1
         tick = due
         if wait_closed is None:
             await anyio.sleep_until(start + tick * interval)
             continue
+        # Wait for the tick, but end at once when the client is closed.
         with anyio.CancelScope(deadline=start + tick * interval):
             await wait_closed()
             return

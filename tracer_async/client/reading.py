@@ -1,7 +1,8 @@
-"""One measurement with its time, or the error that came instead."""
+"""One measurement with its time, or the error that occurred instead."""
 
 from __future__ import annotations
 
+from math import inf
 from typing import NamedTuple
 
 from tracer_async.errors import TracerError
@@ -11,20 +12,22 @@ __all__ = ["Reading"]
 
 
 class Reading(NamedTuple):
-    """What one poll came to: data, or the error instead of it."""
+    """The result of one poll: data, or the error that occurred instead."""
 
     time: float
-    """When it arrived, or failed: seconds since 1970, UTC."""
+    """When the answer arrived, or when the request failed: seconds since 1970, UTC."""
     data: RealtimeData | None
-    """The measurements; None if there is an error."""
+    """The measurements. None if there is an error."""
     error: TracerError | None = None
-    """Why there are none; None if there are."""
-    age: float = 0.0
-    """How old the data may have been when it arrived, at most, in seconds: since the request was sent, and where an
-    earlier request was left without an answer, since that one was. Nothing is known of what came more than
-    `LATE_REPLY_WINDOW` seconds late."""
+    """Why there is no data. None if there is data."""
+    age: float = inf
+    """Maximum age of the data in seconds when it arrived: the measurement was made within [``time`` - ``age``,
+    ``time``]. It is infinite if there is no data, and if nobody has stated it.
+
+    It counts from the moment when the request was sent. If an earlier request is unanswered and this may be its reply,
+    it counts from that request. A reply that is more than `LATE_REPLY_WINDOW` seconds late is not detected."""
     skipped: int = 0
-    """How many ticks passed unused since the reading before, because that one took longer than the interval."""
+    """Number of ticks that were left out since the previous reading, because that reading took too long."""
 
     @property
     def ok(self) -> bool:

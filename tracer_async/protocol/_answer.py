@@ -1,4 +1,4 @@
-"""What a request is answered with."""
+"""The decoded answer to a request."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ R = TypeVar("R")
 
 
 class Answer(NamedTuple, Generic[R]):
-    """A decoded reply, and how far it can be trusted. Times are in seconds, on the clock of the session's driver.
+    """A decoded reply, how old it may be, and whether it is certain.
 
-    What it tells was so at some moment within [``since``, ``received_at``].
+    The controller sent it, and measured its values, within [``since``, ``received_at``]. Times are in seconds, on the
+    clock of the session's driver.
     """
 
     value: R
     frame: Frame
-    """The reply as it came, for those who pass it on."""
+    """The frame of the reply, unchanged."""
     since: float
-    """When the oldest request was sent that the reply may belong to."""
+    """When the oldest request that the reply may belong to was sent."""
     received_at: float
-    """When the reply had been received at the latest."""
+    """Latest time at which the reply was received."""
     ambiguous: bool
-    """Whether the reply may belong to another request, or may be an echo."""
+    """Whether the reply may belong to another request, or be an echo."""

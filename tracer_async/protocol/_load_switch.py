@@ -1,4 +1,4 @@
-"""One switching of the load: the command, and the reading that verifies it where its answer proves nothing."""
+"""One change of the load switch: the command, and the reading that verifies it if the answer is not certain."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ _READ = ReadRealtime()
 
 
 class LoadSwitch:
-    """The steps of ``set_load``, from outcome to outcome; it knows nothing of queues and times.
+    """The steps of ``set_load``. It takes the outcome of each step and selects the next one.
 
-    A load that answers with the wanted state, in an answer that can belong to no other request, is switched. Whatever
-    else comes, the state is read back. If that is the wanted one, the load is switched; if it is not, the command is
-    repeated, unless an unambiguous answer has said that the controller refuses it.
+    1. Send the command. An unambiguous answer with the requested state ends the switch successfully.
+    2. After any other answer, and after a timeout, read the state back. The requested state ends the switch
+       successfully.
+    3. With the other state, an unambiguous answer in step 1 means that the controller refuses. Without one the command
+       may not have arrived: repeat it, while attempts are left.
     """
 
     __slots__ = ("_answer", "_attempts", "_name", "_reading", "_sent", "_step", "load")
@@ -36,7 +38,7 @@ class LoadSwitch:
         self._name = name
         self.load: LoadState = load
         self._attempts = attempts
-        """How often the command may still be sent."""
+        """Number of times that the command may still be sent."""
         self._step: Command[Any] = ManualControl(load)
         self._answer: Answer[LoadState] | None = None
         self._reading: RealtimeData | None = None
@@ -44,7 +46,7 @@ class LoadSwitch:
 
     @property
     def step(self) -> Command[Any]:
-        """The command or the reading that is to be sent now."""
+        """The command or the reading to send now."""
         return self._step
 
     def sent(self) -> None:
@@ -54,23 +56,26 @@ class LoadSwitch:
             self._attempts -= 1
 
     def after(self, outcome: Answer[Any] | TracerError) -> Answer[LoadState] | TracerError | None:
-        """Take the outcome of a step; return how it all ended, or None: there is another step."""
+        """Take the outcome of the present step. Return the outcome of the switch, or None if there is another step."""
         if self._step is _READ:
             return self._after_reading(outcome)
         if isinstance(outcome, Answer):
             self._answer = outcome
+            # An ambiguous answer can be a copy of the reply to an earlier switch, which says nothing about this one.
             if outcome.value is self.load and not outcome.ambiguous:
                 return outcome
         elif not self._sent:
             return self._never_sent(outcome)
         elif isinstance(outcome, ResponseTimeoutError | MalformedReplyError | LinkLostError):
-            self._answer = None  # the command may have been carried out all the same
+            # The command may have been executed. The answer to an earlier attempt does not count for this one.
+            self._answer = None
         else:
             return self._unknown(outcome)
         self._step = _READ
         return None
 
     def _never_sent(self, error: TracerError) -> TracerError:
+        # Nothing was sent, so the load is unchanged. The error of the connection says that best.
         if isinstance(error, LinkError):
             return error
         return LoadUnknownError(self._name, bool(self.load), sent=False, cause=error)
@@ -86,6 +91,7 @@ class LoadSwitch:
         self._reading = reading
         if reading.load_on == wanted:
             return outcome._replace(value=self.load)
+        # The controller has received the command, because it has answered, but it did not switch the load.
         if self._answer is not None and not self._answer.ambiguous:
             return LoadRefusedError(self._name, wanted, reading)
         if not self._attempts:

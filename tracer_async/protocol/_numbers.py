@@ -1,11 +1,11 @@
 """The range of every numeric option and field of the library, and the functions that check them.
 
-Two rules explain it:
+Two rules:
 
-1. A value of a wrong type is a TypeError: what is no number, a bool where a number is meant, a float where a whole
-   number is meant. Every other wrong value is a ValueError. Each message has the name, the range and the value.
-2. Only int and float are numbers, and their subclasses: members of an IntEnum and numpy.float64 count. A Decimal, a
-   Fraction and a numpy.int64 do not: they would be rounded or converted where nobody sees it.
+1. A value of a wrong type is a TypeError: a value that is not a number, a bool instead of a number, a float instead of
+   a whole number. Every other wrong value is a ValueError. Each message has the name, the range and the value.
+2. Only int and float and their subclasses are numbers, so members of an IntEnum and numpy.float64 are accepted. A
+   Decimal, a Fraction and a numpy.int64 are not: converting them could round them without notice.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ __all__ = ["RANGES", "Range", "check_backoff", "check_flag", "check_number", "ch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
-    """The values that an option or a field may have. ``str`` gives the words of the error messages and the docs."""
+    """The values that an option or a field may have. ``str()`` gives the text for error messages and the docs."""
 
     where: str
-    """Where the option or field is."""
+    """The class or function that has the option or field."""
     low: float
     high: float = inf
     """The largest value; infinity means any finite number."""
     whole: bool = False
     """Only whole numbers: an int, not a float."""
     flag: bool = False
-    """False and True count, too."""
+    """False and True are accepted too."""
     above: bool = False
     """The value must be above ``low``, not equal to it."""
     below: bool = False
@@ -41,12 +41,12 @@ class Range:
     """One more value that is allowed."""
     unit: str = ""
     words: str = ""
-    """Replaces the words made of the other fields."""
+    """The text of ``str()``, where the other fields do not describe the range."""
 
     def __contains__(self, value: float) -> bool:
         if value == self.also:
             return True
-        # Comparisons with a NaN are false, so it is in no range.
+        # Comparisons with NaN are false, so NaN is in no range.
         if not self.low <= value <= self.high or value == inf:
             return False
         if (self.above and value == self.low) or (self.below and value == self.high):
@@ -70,19 +70,21 @@ class Range:
 _LONGEST_REPR = 60
 
 _CLIENT = "TracerClient"
+_SESSION = "TracerClient, SessionOptions"
 _SETTINGS = "ControlSettings"
 _REALTIME = "RealtimeData"
 _SIMULATOR = "SimulatedTracer"
 _INSTALLATION = "Installation"
 
 _RANGES = {
-    "controller_id": Range(where="TracerClient, Frame", low=0, high=255, whole=True),
-    "timeout": Range(where=_CLIENT, low=0, above=True, high=3600, unit="s"),
+    "controller_id": Range(where=f"{_SESSION}, Frame", low=0, high=255, whole=True),
+    "timeout": Range(where=_SESSION, low=0, above=True, high=3600, unit="s"),
     "connect_timeout": Range(where=_CLIENT, low=0, above=True, high=3600, unit="s"),
-    "fence": Range(where=_CLIENT, low=0, high=3600, unit="s"),
-    "retries": Range(where=_CLIENT, low=0, high=100, whole=True),
-    "max_timeouts": Range(where=_CLIENT, low=1, high=1_000_000, whole=True, unit="timeouts"),
-    # The lower limit keeps a client from opening a link that is refused at once as fast as the processor can.
+    "link_timeout": Range(where="SessionOptions", low=0, above=True, high=3600, unit="s"),
+    "fence": Range(where=_SESSION, low=0, high=3600, unit="s"),
+    "retries": Range(where=_SESSION, low=0, high=100, whole=True),
+    "max_timeouts": Range(where=_SESSION, low=1, high=1_000_000, whole=True, unit="timeouts"),
+    # The lower limit: with 0 a client would retry as fast as the processor allows, if each attempt is refused at once.
     "backoff[0]": Range(where=_CLIENT, low=0.001, unit="s"),
     "backoff[1]": Range(where=_CLIENT, low=0.001, unit="s", words="at least backoff[0], and finite"),
     "max_age": Range(where="read_realtime", low=0, unit="s"),
@@ -149,7 +151,7 @@ _RANGES = {
 }
 
 RANGES: Mapping[str, Range] = MappingProxyType(_RANGES)
-"""Every numeric option and field by its name, in the order of the docs."""
+"""All numeric options and fields by name, in the order of the docs."""
 
 
 def check_number(name: str, value: object) -> float:
@@ -184,7 +186,10 @@ def check_flag(name: str, value: object) -> bool:
 
 
 def check_backoff(value: object) -> tuple[float, float]:
-    """Return the option ``backoff``, a tuple or list of exactly two delays, of which the second is not the smaller."""
+    """Return the option ``backoff``: a tuple or list of two delays, the second one at least as long as the first.
+
+    Raises TypeError or ValueError if it is wrong.
+    """
     if not isinstance(value, (tuple, list)):
         raise TypeError(f"backoff must be a pair (initial, maximum) of seconds, not {_typed(value)}")
     if len(value) != 2:
@@ -196,17 +201,17 @@ def check_backoff(value: object) -> tuple[float, float]:
 
 
 def _shown(value: float) -> str:
-    # Python refuses to write an int of more than 4300 digits.
+    # str() raises ValueError for an int of more than 4300 digits.
     if isinstance(value, int) and value.bit_length() > 64:
         return f"an int of {value.bit_length()} bits"
     return str(value)
 
 
 def _typed(value: object) -> str:
-    """Return *value*, shortened, and its type, so that ``1.0`` and numpy's ``1`` can be told from the int."""
+    """Return *value*, shortened, with its type: numpy's ``1`` and the int ``1`` look the same."""
     try:
-        shown = " ".join(repr(value).split())  # a message is one line, an array is not
-    except Exception:  # noqa: BLE001  # a repr may raise anything; the wrong value is to be reported all the same
+        shown = " ".join(repr(value).split())  # the repr of an array has several lines, a message has one
+    except Exception:  # noqa: BLE001  # any error of a repr; the wrong value must still be reported
         shown = "a value"
     if len(shown) > _LONGEST_REPR:
         shown = f"{shown[:_LONGEST_REPR]}..."

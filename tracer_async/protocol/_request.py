@@ -1,4 +1,8 @@
-"""Requests, and the order in which they are sent."""
+"""Requests, and the order in which they are sent.
+
+Load and settings commands go before readings: a user waits for them, while readings repeat. Before the first command on
+a connection goes a reading, the *probe*. Its answer proves that no late reply from an earlier connection is on its way.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +10,22 @@ from typing import Any
 
 from tracer_async.protocol._load_switch import LoadSwitch
 from tracer_async.protocol.commands import Command, ReadRealtime
-from tracer_async.protocol.decoder import DecoderStats
 from tracer_async.protocol.frame import Frame
 
 __all__ = ["Request", "RequestQueue"]
 
 _READ = ReadRealtime()
+_READ_REALTIME = int(_READ.code)
 
-# A request is encoded once for all the times that it is sent. Thousands of sessions send few different ones.
-_encoded: dict[tuple[bool, int, int, bytes], tuple[Frame, bytes]] = {}
+# Encoded requests. Thousands of sessions send the same few requests again and again, so each is encoded only once.
+_Encoded = tuple[Frame, bytes, bool]
+"""A command as a frame and as the bytes to write, and whether it is a reading."""
+_encoded: dict[tuple[bool, int, int, bytes], _Encoded] = {}
 _MAX_ENCODED = 64
 
 
 class Request:
-    """A request from its queueing to its end. `waiters` belongs to the driver."""
+    """A request, from the time it is queued until it is answered or fails."""
 
     __slots__ = (
         "attempts",
@@ -30,9 +36,9 @@ class Request:
         "first_sent",
         "frame",
         "internal",
-        "last_sent",
         "measured_after",
         "queued_at",
+        "reading",
         "received_before",
         "switch",
         "waiters",
@@ -41,58 +47,62 @@ class Request:
     def __init__(
         self,
         command: Command[Any],
-        encoded: tuple[Frame, bytes],
+        encoded: _Encoded,
         attempts: int,
         now: float,
         switch: LoadSwitch | None = None,
     ) -> None:
         self.command: Command[Any] = command
-        """What is sent now; while a load is switched, also the reading that verifies it."""
-        self.frame: Frame = encoded[0]
-        self.data: bytes = encoded[1]
+        """The command to send. During a switch of the load it changes: the command, the reading that verifies it."""
+        self.frame: Frame
+        self.data: bytes
+        self.reading: bool
+        """Whether the command is a reading."""
+        self.frame, self.data, self.reading = encoded
         self.attempts: int = 0
-        """How often it was sent."""
+        """Number of times that it was sent."""
         self.attempts_left: int = attempts
         self.queued_at: float = now
         self.first_sent: float = now
-        self.last_sent: float = now
-        self.received_before: DecoderStats | None = None
-        """What had been received when it was first sent."""
+        self.received_before: tuple[int, int, int] = (0, 0, 0)
+        """Frames, damaged frames and stray bytes that had been received when it was first sent."""
         self.echoes: int = 0
-        """How often it came back."""
+        """Number of echoes of it."""
         self.switch: LoadSwitch | None = switch
         self.internal: bool = False
-        """Whether it is the session's own, and no caller has joined it."""
+        """Whether the session has queued it for itself, and no caller has joined it."""
         self.measured_after: float | None = None
-        """A reading is no answer if it may have been taken before this time; None: any is."""
+        """A reading that may have been taken before this time is not accepted as the answer. None: any is."""
         self.waiters: list[Any] = []
-        """Who waits for the answer. The driver fills it, the session never looks."""
+        """The callers that wait for the answer. Only the driver uses it."""
 
     @property
     def urgent(self) -> bool:
-        """Whether it is sent before those that are not; so are all steps of switching the load."""
+        """Whether it is sent before requests that are not urgent. All steps of a switch of the load are urgent."""
         return self.command.urgent or self.switch is not None
 
 
 class RequestQueue:
-    """The requests that wait to be sent: urgent ones first, each kind in the order of posting."""
+    """The requests that wait to be sent: first the urgent ones, then the others, each in the order of posting."""
 
-    __slots__ = ("_controller_id", "_probe", "_start_up", "requests")
+    __slots__ = ("_controller_id", "_encoded_reading", "_probe", "_start_up", "requests")
 
     def __init__(self, controller_id: int, *, start_up: bool) -> None:
         self._controller_id = controller_id
         self._start_up = start_up
+        self._encoded_reading = self._encode(_READ)
         self._probe: Request | None = None
         self.requests: list[Request] = []
-        """In their order."""
+        """In the order in which they will be sent."""
 
     @property
     def has_command(self) -> bool:
-        """Whether anything but readings waits. A command that is not urgent stands behind its probe."""
-        return any(request.command.code != _READ.code for request in self.requests)
+        """Whether a command other than a reading waits."""
+        # All of the queue is searched: a command that is not urgent is queued after its probe.
+        return any(not request.reading for request in self.requests)
 
     def find(self, command: Command[Any]) -> Request | None:
-        """Return a request for the same that waits."""
+        """Return a queued request for the same command, if there is one."""
         for request in self.requests:
             if request.switch is None and request.command == command:
                 return request
@@ -100,6 +110,10 @@ class RequestQueue:
 
     def put(self, command: Command[Any], attempts: int, now: float, switch: LoadSwitch | None = None) -> Request:
         """Add a request at the end."""
+        if type(command) is ReadRealtime:  # nearly always
+            request = Request(command, self._encoded_reading, attempts, now)
+            self.requests.append(request)
+            return request
         request = Request(command, self._encode(command), attempts, now, switch)
         if command.urgent:
             self.requests.insert(self._urgent(), request)
@@ -108,37 +122,37 @@ class RequestQueue:
         return request
 
     def put_back(self, request: Request) -> None:
-        """Add a request that was sent before all others of its kind: it is to be sent again."""
+        """Add a request that is sent again. It goes before all others of its kind."""
         self.requests.insert(0 if request.urgent else self._urgent(), request)
 
     def put_step(self, request: Request, step: Command[Any], attempts: int) -> None:
         """Add the next step of switching the load, before all other commands."""
         request.command = step
-        request.frame, request.data = self._encode(step)
+        request.frame, request.data, request.reading = self._encode(step)
         request.attempts = 0
         request.attempts_left = attempts
         self.requests.insert(0, request)
 
     def remove(self, request: Request) -> None:
-        """Take a request out, if it is in."""
+        """Remove a request, if it is queued."""
         if request in self.requests:
             self.requests.remove(request)
 
     def clear(self) -> list[Request]:
-        """Take all requests out."""
+        """Remove and return all requests."""
         requests = self.requests.copy()
         self.requests.clear()
         self._probe = None
         return requests
 
-    # The probe: the reading that has to be answered before the first command can be sent.
+    # The probe: the reading that must be answered before the first command is sent (rule 8 of `exchange`).
 
     def probe(self, now: float, attempts: int) -> Request:
-        """Return the probe; one that waits for a caller serves too."""
+        """Return the probe. A queued reading of a caller serves as the probe too."""
         if self._probe is None:
             request = self.find(_READ)
             if request is None:
-                request = Request(_READ, self._encode(_READ), attempts, now)
+                request = Request(_READ, self._encoded_reading, attempts, now)
                 request.internal = True
                 self.requests.insert(self._urgent(), request)
             request.measured_after = now
@@ -150,14 +164,14 @@ class RequestQueue:
         return request is self._probe and self.has_command
 
     def end_probe(self, request: Request) -> bool:
-        """Note that a request has ended or will not be sent again; return whether it was the probe."""
+        """Record that a request has ended or will not be sent again. Return whether it was the probe."""
         if request is not self._probe:
             return False
         self._probe = None
         return True
 
     def drop_probe(self) -> None:
-        """Drop the probe, because the connection it was for is gone; for callers that joined it, it is a reading."""
+        """Drop the probe, because it is not needed or its connection is lost. Callers that joined it keep a reading."""
         probe, self._probe = self._probe, None
         if probe is not None:
             probe.measured_after = None
@@ -167,23 +181,25 @@ class RequestQueue:
     # While there is no connection.
 
     def earliest(self, down_since: float) -> float | None:
-        """Return since when the first request has been waiting for a connection that has been down since then."""
+        """Return since when the first request has waited for a connection, if it is down since *down_since*."""
         return min((max(request.queued_at, down_since) for request in self.requests), default=None)
 
     def expired(self, down_since: float, now: float, timeout: float) -> list[Request]:
-        """Return the requests that have been waiting for a connection for *timeout* seconds."""
+        """Return the requests that have waited for a connection for *timeout* seconds."""
         return [request for request in self.requests if now >= max(request.queued_at, down_since) + timeout]
 
     def _urgent(self) -> int:
-        """Return how many urgent requests there are."""
+        """Return the number of urgent requests, which is the position of the first other one."""
         return sum(request.urgent for request in self.requests)
 
-    def _encode(self, command: Command[Any]) -> tuple[Frame, bytes]:
-        key = (self._start_up, self._controller_id, command.code, command.to_bytes())
+    def _encode(self, command: Command[Any]) -> _Encoded:
+        # Not a `CommandCode`: plain numbers are compared faster.
+        key = (self._start_up, self._controller_id, int(command.code), command.to_bytes())
         encoded = _encoded.get(key)
         if encoded is None:
+            # Custom commands may have any number of different requests.
             if len(_encoded) >= _MAX_ENCODED:
                 _encoded.clear()
             frame = Frame(*key[1:])
-            encoded = _encoded[key] = frame, frame.encode(start_up=self._start_up)
+            encoded = _encoded[key] = frame, frame.encode(start_up=self._start_up), frame.command == _READ_REALTIME
         return encoded

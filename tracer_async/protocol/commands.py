@@ -1,4 +1,7 @@
-"""The commands as data: what each asks, and what type its answer has."""
+"""The commands: each encodes its request and decodes its reply.
+
+No other module of the library has to know the data of a command, so an application can add its own.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +19,16 @@ R = TypeVar("R")
 
 
 class Command(ABC, Generic[R]):
-    """A request with the type of its answer; subclass it to ask something that the document does not have."""
+    """A request with the type of its answer. Subclass it for a command that the protocol document does not have."""
 
     __slots__ = ()
 
     code: ClassVar[int]
     """The command byte, of the request and of its reply."""
     repeatable: ClassVar[bool] = True
-    """Whether it may be sent again when no answer came, without the user being asked."""
+    """Whether the client sends it again if no answer comes. False for a command that must not be executed twice."""
     urgent: ClassVar[bool] = False
-    """Whether it goes before queued commands that are not urgent."""
+    """Whether it is sent before queued requests that are not urgent."""
 
     @abstractmethod
     def to_bytes(self) -> bytes:
@@ -33,7 +36,7 @@ class Command(ABC, Generic[R]):
 
     @abstractmethod
     def decode_reply(self, data: bytes) -> R:
-        """Return the answer that a reply's data bytes hold; raise ValueError if they hold none."""
+        """Decode the data bytes of a reply. Raise ValueError if they are invalid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class ReadRealtime(Command[RealtimeData]):
     code: ClassVar[int] = CommandCode.READ_REALTIME
 
     def to_bytes(self) -> bytes:
-        """Return no bytes (the MT-5 meter sends one, 03, which changes nothing)."""
+        """Return no bytes. The MT-5 meter sends one byte, 03, which has no effect."""
         return b""
 
     def decode_reply(self, data: bytes) -> RealtimeData:
@@ -53,41 +56,45 @@ class ReadRealtime(Command[RealtimeData]):
 
 @dataclass(frozen=True, slots=True)
 class ManualControl(Command[LoadState]):
-    """AA: switch the load. The controller follows only in its manual load mode, and no protection may be active.
+    """AA: switch the load. It works only in the manual load mode, and while no protection is active.
 
-    A bool, or 0 or 1, becomes a `LoadState`. Raises TypeError for anything that is no int, ValueError for another int.
+    A bool, or 0 or 1, becomes a `LoadState`. Raises TypeError for a value that is not an int, ValueError for another
+    int.
     """
 
     load: LoadState
     code: ClassVar[int] = CommandCode.MANUAL_CONTROL
+    # A user waits for a switch. The readings that are queued may wait.
     urgent: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "load", LoadState(check_flag("load", self.load)))  # the dataclass is frozen
 
     def to_bytes(self) -> bytes:
-        """Return the wanted state as one byte."""
+        """Return the requested state as one byte."""
         return self.load.to_bytes()
 
     def decode_reply(self, data: bytes) -> LoadState:
-        """Return the state that the load is in now, wanted or not."""
+        """Return the present state of the load, which may not be the requested one."""
         return LoadState.from_bytes(data)
 
 
 @dataclass(frozen=True, slots=True)
 class WriteSettings(Command[None]):
-    """AD: write the control settings. Never repeated by itself."""
+    """AD: write the control settings. The client never sends it twice."""
 
     settings: ControlSettings
     code: ClassVar[int] = CommandCode.WRITE_SETTINGS
+    # No command reads the settings back, so nothing shows whether an unanswered write was executed. The caller decides
+    # whether to write again.
     repeatable: ClassVar[bool] = False
     urgent: ClassVar[bool] = True
 
     def to_bytes(self) -> bytes:
-        """Return the settings' 7 bytes."""
+        """Return the 7 bytes of the settings."""
         return self.settings.to_bytes()
 
     def decode_reply(self, data: bytes) -> None:
-        """Accept a reply without data, the only one that there is."""
+        """Accept a reply without data. Raises ValueError for any other."""
         if data:
-            raise ValueError(f"the reply to written settings has no data, not {len(data)} bytes")
+            raise ValueError(f"the reply to a write of settings has no data, not {len(data)} bytes")

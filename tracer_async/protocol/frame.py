@@ -23,7 +23,7 @@ START_UP = b"\xaa\x55" * 3
 SYNC = b"\xeb\x90" * 3
 END = 0x7F
 MAX_DATA = 200
-"""The most data bytes a frame may carry."""
+"""Maximum number of data bytes in a frame."""
 
 OVERHEAD = len(SYNC) + 3 + 2 + 1
 """Bytes of a frame that are not data: sync, ID, command, length, CRC and end byte."""
@@ -32,7 +32,7 @@ _POLYNOMIAL = 0x1041
 
 
 class CommandCode(IntEnum):
-    """The three commands that the protocol document knows."""
+    """The three commands of the protocol document."""
 
     READ_REALTIME = 0xA0
     MANUAL_CONTROL = 0xAA
@@ -51,8 +51,8 @@ def _crc_table() -> list[int]:
     return table
 
 
-# A word at a time takes half the steps of a byte at a time. A list, because reading one is twice as fast as reading an
-# array, which has to make an int of each entry anew; it is made in a few milliseconds at import.
+# The CRC is computed in 16-bit words, which takes half as many steps as bytes. The table is a list, because reading
+# from an array creates a new int each time and takes twice as long. Building it takes a few milliseconds at import.
 _TABLE = _crc_table()
 _realtime_words: Callable[[bytes, int], tuple[int, ...]] = Struct(">14H").unpack_from
 
@@ -61,8 +61,8 @@ def crc16(data: bytes) -> int:
     """Return the CRC-16 of *data*: polynomial 0x1041, initial value 0, most significant bit first, no final XOR."""
     t = _TABLE
     if len(data) == 29:
-        # The reply that nearly all frames are: 3 bytes of header, 24 of data, the CRC. Without a loop it takes half
-        # the time.
+        # Almost all frames are replies to A0: 3 bytes of header, 24 of data, 2 of CRC. Unrolling the loop for them
+        # halves the time.
         a, b, c, d, e, f, g, h, i, j, k, l, m, n = _realtime_words(data, 1)  # noqa: E741  # the 14 words in order
         crc = t[t[t[t[t[t[t[t[data[0]] ^ a] ^ b] ^ c] ^ d] ^ e] ^ f] ^ g]
         return t[t[t[t[t[t[t[crc ^ h] ^ i] ^ j] ^ k] ^ l] ^ m] ^ n]
@@ -74,11 +74,11 @@ def crc16(data: bytes) -> int:
 
 
 class Frame(NamedTuple):
-    """One frame, either direction.
+    """One frame, a request or a reply.
 
-    ``controller_id`` means nothing in practice: requests carry 16, 01 or 00 (hexadecimal), replies carry 00 in every
-    capture. ``command`` is an int, equal to a `CommandCode` where it is one of the document's; ``data`` is 0 to 200
-    bytes.
+    ``controller_id`` identifies nothing in practice: requests have 16, 01 or 00 (hexadecimal), replies have 00 in every
+    capture. ``command`` is an int; it equals a `CommandCode` if the protocol document has the command. ``data`` is 0 to
+    200 bytes.
     """
 
     controller_id: int
@@ -86,10 +86,10 @@ class Frame(NamedTuple):
     data: bytes
 
     def encode(self, *, start_up: bool = True) -> bytes:
-        """Return the bytes for the wire, preceded by the start-up bytes unless *start_up* is false.
+        """Return the bytes of the frame, with the start-up bytes before it unless *start_up* is false.
 
-        Raises TypeError if the ID or the command is no whole number, or the data is not bytes, a bytearray or a
-        memoryview; ValueError if the ID or the command is not 0 to 255, or the data is longer than 200 bytes.
+        Raises TypeError if the ID or the command is not a whole number, or if the data is not bytes, a bytearray or a
+        memoryview. Raises ValueError if the ID or the command is not 0 to 255, or if the data is longer than 200 bytes.
         """
         controller_id, command = check_whole("controller_id", self.controller_id), check_whole("command", self.command)
         data: object = self.data

@@ -1,14 +1,15 @@
-"""The whole conversation with one controller, without I/O and without a clock.
+"""The conversation with one controller, without I/O and without a clock.
 
-Two rules explain it:
+Two rules:
 
-1. A driver tells the session what happened (`post`, `cancel`, `receive`, `tick`, `link_up`, `link_down`) and when, and
-   does what it says: it writes `data_to_send`, calls `tick` at `deadline`, and hands out the events.
-2. Whatever had arrived is received before `data_to_send` or `tick` is called. So nothing times out while its answer
-   waits unread, and no request is sent in front of a reply that is already there.
+1. A driver tells the session what happened and when (`post`, `cancel`, `receive`, `tick`, `link_up`, `link_down`). It
+   writes the bytes of `data_to_send`, calls `tick` at `deadline`, and passes the events on to the callers.
+2. The driver calls `receive` with all input that has arrived before it calls `data_to_send` or `tick`. So no request
+   times out while its answer waits unread, and no request is sent before a reply that has already arrived is processed.
 
-`Exchange` decides which reply answers which request, `Reception` when the line is quiet, `LoadSwitch` what switching
-the load takes. The session decides which request comes next, how often, and until when it waits for a connection.
+`Exchange` decides which reply answers which request, `Reception` when the line is quiet, `LoadSwitch` which steps a
+switch of the load takes. The session decides which request is sent next, how often it is sent, and how long it waits
+for a connection.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from tracer_async.errors import (
 )
 from tracer_async.protocol._answer import Answer
 from tracer_async.protocol._load_switch import LoadSwitch
+from tracer_async.protocol._numbers import check_number, check_whole
 from tracer_async.protocol._reception import FLOOD_RATE, Reception
 from tracer_async.protocol._request import Request, RequestQueue
 from tracer_async.protocol.commands import Command, ManualControl, ReadRealtime
@@ -44,7 +46,7 @@ __all__ = ["Answered", "Failed", "LinkFailed", "Session", "SessionEvent", "Sessi
 _READ = ReadRealtime()
 _READ_REALTIME = int(CommandCode.READ_REALTIME)
 
-# What a NamedTuple's own constructor calls, in half its time.
+# The constructor of a NamedTuple calls this. Calling it directly takes half the time.
 _new = tuple.__new__
 
 # Accessing a member through its class takes as long as much of the other work for an answer (Python 3.11).
@@ -68,30 +70,30 @@ class Failed(NamedTuple):
 
 
 class LinkFailed(NamedTuple):
-    """The connection is of no use: the driver closes it and calls `Session.link_down`."""
+    """The connection does not work. The driver must close it and call `Session.link_down`."""
 
     error: LinkError
 
 
 SessionEvent = Answered | Failed | LinkFailed | Frame
-"""What happened; a `Frame` is a good frame that was received, whatever it is."""
+"""An event. A `Frame` is any good frame that was received, also if it answers no request."""
 
 
 class SessionStats(NamedTuple):
-    """What has happened since the session was made."""
+    """The counters of a session since it was created."""
 
     requests: int
-    """Requests sent, retries included."""
+    """Requests sent, including retries."""
     answers: int
     """Requests answered."""
     timeouts: int
-    """Requests that were not answered in time, each time they were sent."""
+    """Requests that were not answered in time. A request that is sent again counts each time."""
     late: int
     """Replies discarded because their request had been abandoned."""
     unsolicited: int
-    """Good frames that belong to no request: duplicates, and replies to another master."""
+    """Good frames that answer no request: duplicates, and replies to another master."""
     echoes: int
-    """Own requests that came back."""
+    """Echoes of own requests."""
     frames: int
     """Good frames received."""
     corrupt_frames: int
@@ -99,15 +101,18 @@ class SessionStats(NamedTuple):
     noise_bytes: int
     """Bytes received that belong to no frame."""
     links: int
-    """How often a connection was established."""
+    """Number of connections that were established."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionOptions:
-    """What a session needs to know of its controller. Checked by the driver; see the parameters of `TracerClient`."""
+    """The options of a session. `TracerClient` describes those that it has too.
+
+    Raises TypeError for a value that is not a number, ValueError for a number out of range (``docs/ranges.md``).
+    """
 
     name: str
-    """How errors call the controller: its URL."""
+    """The name of the controller in errors: its URL."""
     controller_id: int = 0x16
     start_up: bool = True
     timeout: float = 1.0
@@ -116,11 +121,19 @@ class SessionOptions:
     link_timeout: float = 5.0
     """Seconds that a request waits for a connection."""
     max_timeouts: int | None = None
-    """Timeouts in a row after which the connection is given up; None: it never is."""
+    """Timeouts in a row after which the connection is given up. None: it is never given up for that reason."""
+
+    def __post_init__(self) -> None:
+        # The checked values are kept, because a subclass of int or float may have its own arithmetic.
+        for name in ("timeout", "fence", "link_timeout"):
+            object.__setattr__(self, name, check_number(name, getattr(self, name)))  # the dataclass is frozen
+        for name in ("controller_id", "retries", "max_timeouts"):
+            if name != "max_timeouts" or self.max_timeouts is not None:
+                object.__setattr__(self, name, check_whole(name, getattr(self, name)))
 
 
 class Session:
-    """The requests to one controller, one in flight at a time. See the module's two rules."""
+    """The requests to one controller, one in flight at a time. See the two rules of the module."""
 
     # There may be thousands of sessions: without slots each would take twice the memory.
     __slots__ = (
@@ -162,15 +175,15 @@ class Session:
         self._unanswered_in_a_row = 0
         self._silent_since = 0.0
         self.last_command_sent: float = -inf
-        """When a command other than a reading was last sent. What was measured before may not be so any more."""
+        """When a command other than a reading was sent last. Older measurements may be wrong now."""
         self._requests = self._answers = self._timeouts = 0
         self._late = self._unsolicited = self._echo_count = self._links = 0
         self.frame_events: bool = True
-        """Whether each good frame is an event. A driver that has no use for them sets it to False."""
+        """Whether each good frame is an event. A driver that does not use these events sets it to False."""
 
     @property
     def stats(self) -> SessionStats:
-        """The counters, as they stand now."""
+        """The present counters."""
         decoder = self._reception.decoder.stats
         return SessionStats(
             requests=self._requests,
@@ -185,30 +198,29 @@ class Session:
             links=self._links,
         )
 
-    # What callers want.
+    # Requests of callers.
 
     def post(self, command: Command[Any], now: float, *, join: bool = False) -> Request:
-        """Queue a request; with *join*, join an equal one that is not answered yet.
+        """Queue a request. With *join*, return an equal request that is not answered yet, if there is one.
 
-        A command other than a reading is sent only when its reply cannot be confused with an earlier one's: see
-        `Exchange.clear_from`. Raises LinkClosedError once the session is closed, and whatever ``command.to_bytes``
-        raises.
+        A command other than a reading is sent only when its reply cannot be confused with an earlier one: see
+        `Exchange.clear_from`. Raises LinkClosedError if the session is closed, and the errors of ``command.to_bytes``.
         """
         if self._closed:
             raise self._closed_error()
         if join:
             request = self._flight
             if request is None or request.command != command or request.switch is not None:
-                request = self._queue.find(command)
+                request = self._queue.find(command) if self._queue.requests else None
             if request is not None:
                 request.internal = False
                 return request
         return self._queue.put(command, self._options.retries + 1 if command.repeatable else 1, now)
 
     def switch_load(self, load: LoadState, now: float) -> Request:
-        """Queue a switching of the load, which ends only when its outcome is known: see `LoadSwitch`.
+        """Queue a switch of the load. It ends when its outcome is known: see `LoadSwitch`.
 
-        Nothing but readings is sent between its command and its end. Raises LinkClosedError once the session is closed.
+        Between its command and its end only readings are sent. Raises LinkClosedError if the session is closed.
         """
         if self._closed:
             raise self._closed_error()
@@ -216,7 +228,7 @@ class Session:
         return self._queue.put(ManualControl(load), 1, now, switch)
 
     def cancel(self, request: Request, now: float) -> list[SessionEvent]:
-        """Note that nobody waits for *request* any more. In flight, it is abandoned."""
+        """Cancel a request for which nobody waits. If it is in flight, it is abandoned: its reply may still come."""
         events: list[SessionEvent] = []
         if self._queue.is_needed(request):
             request.internal = True  # a command that waits still needs this reading
@@ -224,7 +236,7 @@ class Session:
         if request is self._flight:
             self._flight = None
             self._exchange.abandon(now)
-            self._note_unanswered(request, now, events)
+            self._note_unanswered(now, events)
         else:
             self._queue.remove(request)
         self._queue.end_probe(request)
@@ -241,10 +253,10 @@ class Session:
     def _closed_error(self) -> LinkClosedError:
         return LinkClosedError(self._options.name, "the client is closed")
 
-    # What the connection does.
+    # The connection.
 
     def link_up(self, now: float) -> None:
-        """Begin a new connection, whose input is empty."""
+        """Begin a new connection. Its input is empty."""
         self._up = True
         self._links += 1
         self._unanswered_in_a_row = 0
@@ -252,7 +264,7 @@ class Session:
         self._reception.connect(now)
 
     def link_down(self, now: float, cause: Exception | None) -> list[SessionEvent]:
-        """End the connection. A request in flight is sent again on the next one, if it may be."""
+        """End the connection. A request in flight is sent again on the next connection, if it may be repeated."""
         self._up = False
         self._down_since = now
         self._down_cause = cause
@@ -260,36 +272,41 @@ class Session:
         self._take(events, *self._reception.disconnect(), now)
         self._exchange.abandon(now)
         request, self._flight = self._flight, None
-        # Before the retry: a command whose reading fails with the connection waits for the next connection.
+        # Before the retry: if the probe was in flight, the command that needs it stays queued for the next connection,
+        # and does not fail with the probe.
         self._queue.drop_probe()
         if request is not None and not request.internal:
             self._retry(request, LinkLostError(self._options.name, f"connection lost{_because(cause)}"), events)
         return events
 
     def note_down(self, cause: Exception) -> None:
-        """Note why a connection could not be established."""
+        """Record why a connection could not be established."""
         self._down_cause = cause
 
     def receive(self, data: bytes | memoryview, now: float, not_before: float) -> list[SessionEvent]:
-        """Take bytes that came between *not_before*, when the input was last known to be empty, and *now*."""
+        """Process bytes that came between *not_before*, when the input was last known to be empty, and *now*."""
         events: list[SessionEvent] = []
         reception = self._reception
         received, came_after = reception.feed(data, now, not_before)
         if received:
             self._take(events, received, came_after, now)
         if reception.flooded:
-            error = f"more than {FLOOD_RATE // 1024} KiB/s came that nobody asked for. Is this a serial bridge?"
+            error = f"received more than {FLOOD_RATE // 1024} KiB/s of unsolicited bytes. Is this a serial bridge?"
             events.append(LinkFailed(LinkFloodedError(self._options.name, error)))
         return events
 
     def has_unanswered_command(self, now: float) -> bool:
-        """Return whether a load or settings command is unanswered, whose bytes must not outlive the connection."""
+        """Return whether a load or settings command is unanswered.
+
+        If the connection is given up now, the driver must discard its bytes: otherwise the command could be executed
+        after its caller was told that it failed.
+        """
         return self._exchange.has_unanswered_command(now)
 
-    # What is due.
+    # Deadlines.
 
     def deadline(self, now: float) -> float | None:
-        """Return when `tick` or `data_to_send` has something to do at the latest; None: when something happens."""
+        """Return when the driver must call `tick` and `data_to_send`. None: not before something else happens."""
         if self._flight is not None:
             due = self._exchange.deadline
         elif self._up:
@@ -305,7 +322,7 @@ class Session:
         return when if due is None else min(when, due)
 
     def tick(self, now: float) -> list[SessionEvent]:
-        """Do what has become due: the end of pauses, timeouts, requests that waited too long for a connection."""
+        """Process what is due: pauses within frames, timeouts, requests that waited too long for a connection."""
         events: list[SessionEvent] = []
         received, not_before = self._reception.tick(now)
         if received:
@@ -318,38 +335,42 @@ class Session:
         return events
 
     def is_idle(self) -> bool:
-        """Whether no request waits and nothing is being received, so that nothing becomes due."""
+        """Whether no request waits and no frame is incomplete, so that `deadline` is None."""
         return self._flight is None and not self._queue.requests and not self._reception.pending
 
     def may_send(self, now: float) -> bool:
-        """Return whether `data_to_send` has anything. The driver then makes sure that all input is received."""
-        if self._flight is not None or not self._up or not self._queue.requests:
-            return False
-        request, when = self._next(now)
-        return request is not None and when <= now
+        """Return whether `data_to_send` would return a request. The driver must read all input before it calls it."""
+        return self.next_request(now) is not None
 
     def data_to_send(self, now: float) -> bytes:
         """Return the bytes to write now: one request, or nothing."""
-        requests = self._queue.requests
-        if self._flight is not None or not self._up or not requests:
-            return b""
+        request = self.next_request(now)
+        return b"" if request is None else self.send(request, now)
+
+    def next_request(self, now: float) -> Request | None:
+        """Return the request that may be sent now; None if there is none."""
+        if self._flight is not None or not self._up or not self._queue.requests:
+            return None
         request, when = self._next(now)
-        if request is None or when > now:
-            return b""
-        requests.remove(request)
+        return request if when <= now else None
+
+    def send(self, request: Request, now: float) -> bytes:
+        """Return the bytes to write for what `next_request` has returned just before."""
+        self._queue.requests.remove(request)
         self._reception.blocked_since = None
         if not request.attempts:
             request.first_sent = now
-            request.received_before = self._reception.decoder.stats
-        request.last_sent = now
+            decoder = self._reception.decoder
+            stray_bytes = decoder.corrupt_bytes + decoder.noise_bytes
+            request.received_before = decoder.frames, decoder.corrupt_frames, stray_bytes
         request.attempts += 1
         request.attempts_left -= 1
-        if request.command.code != _READ_REALTIME:
+        if not request.reading:
             self.last_command_sent = now
         if request.switch is not None:
             request.switch.sent()
-            if request.command.code != _READ_REALTIME:
-                # The reading that verifies it must have been taken later.
+            if not request.reading:
+                # The reading that verifies the switch must have been taken after this.
                 request.measured_after = now
         self._requests += 1
         self._flight = request
@@ -357,24 +378,29 @@ class Session:
         self._exchange.start(request.frame, now, self._options.timeout)
         return request.data
 
-    # Which request comes next.
+    # Which request is sent next.
 
     def _next(self, now: float) -> tuple[Request | None, float]:
-        """Return the request to be sent next, if there is one, and when it may be. At least one must wait."""
+        """Return the next request and the time from which it may be sent. The queue must not be empty.
+
+        There are three reasons to wait: the pause after the last reply (`Exchange.free_at`), an incomplete frame, and
+        for a command rule 8 of `exchange`. A command that is not clear yet is preceded by the probe.
+        """
         request = self._queue.requests[0]
         exchange = self._exchange
         when = exchange.free_at
         if self._reception.pending:
             when = max(when, self._reception.quiet_from(now, self._options.timeout))
-        if request.command.code != _READ_REALTIME:
-            # A switched load is read back where its answer proves nothing, so only the connection must be clear.
+        if not request.reading:
+            # A switch of the load is read back if its answer is not certain, so equal commands need no reading between
+            # them. Only the connection must be clear.
             clear_from = exchange.clear_from(None if request.switch is not None else request.command.code)
             if clear_from is not None:
-                self._queue.drop_probe()  # another reading was answered before it
+                self._queue.drop_probe()  # not needed any more: another reading was answered
                 return request, max(when, clear_from)
             request = self._queue.probe(now, self._options.retries + 1)
         elif request.internal and not self._queue.has_command:
-            self._queue.drop_probe()  # nobody waits for the command that it had to come before
+            self._queue.drop_probe()  # the command that needed it was cancelled
             if not self._queue.requests:
                 return None, when
             request = self._queue.requests[0]
@@ -382,11 +408,11 @@ class Session:
             when = max(when, exchange.copies_until(_READ_REALTIME))
         return request, when
 
-    # What came.
+    # Received frames.
 
     def _take(self, events: list[SessionEvent], received: list[Event], not_before: float, now: float) -> None:
-        """Take what was received. The next request is sent only after all of it: frames that arrived together with an
-        answer cannot answer a request that is sent later.
+        """Process received events. The next request is sent only after the whole batch: frames that arrived together
+        with an answer cannot answer a request sent later.
         """
         exchange = self._exchange
         for frame in received:
@@ -421,7 +447,7 @@ class Session:
             and frame.command == _READ_REALTIME
             and exchange.certain_since < request.measured_after
         ):
-            # It may be from before: the next answer settles it.
+            # It may have been taken too early, for example because it is the reply to an earlier reading. Read again.
             request.attempts_left += 1
             self._queue.put_back(request)
             return
@@ -433,15 +459,19 @@ class Session:
             value = request.command.decode_reply(frame.data)
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # noqa: BLE001  # a command of the user's own may raise anything
+        except BaseException as error:  # noqa: BLE001  # a custom command may raise anything
             malformed = MalformedReplyError(self._options.name, frame.command, frame.data, str(error) or repr(error))
             malformed.__cause__ = error
             self._finish(request, malformed, events)
             return
-        self._finish(request, _new(Answer, (value, frame, since, now, exchange.ambiguous)), events)
+        answer = _new(Answer, (value, frame, since, now, exchange.ambiguous))
+        if request.switch is None and request.measured_after is None:
+            events.append(_new(Answered, (request, answer)))  # as `_finish` does for all but a few answers
+        else:
+            self._finish(request, answer, events)
 
     def _finish(self, request: Request, outcome: Answer[Any] | TracerError, events: list[SessionEvent]) -> None:
-        """End a request, or take the next step of switching the load."""
+        """End a request, or queue the next step of a switch of the load."""
         switch = request.switch
         if switch is not None:
             end = switch.after(outcome)
@@ -450,26 +480,27 @@ class Session:
                 self._queue.put_step(request, switch.step, self._options.retries + 1 if reading else 1)
                 return
             outcome = end
-        # A probe is a reading that must have been taken after a certain time.
+        # Only a reading with `measured_after` can be the probe, so most requests skip the call.
         was_probe = request.measured_after is not None and self._queue.end_probe(request)
         if isinstance(outcome, Answer):
             events.append(_new(Answered, (request, outcome)))
             return
         events.append(Failed(request, outcome))
         blocked = self._queue.requests[0] if was_probe and self._queue.requests else None
-        if blocked is not None and blocked.command.code != _READ_REALTIME:
-            # The command that the reading had to come before cannot be sent.
+        if blocked is not None and not blocked.reading:
+            # The command that needed this reading cannot be sent. It fails with the same evidence.
             self._queue.remove(blocked)
             self._finish(blocked, _not_sent(outcome, request, blocked), events)
 
-    # What did not come.
+    # Missing replies.
 
     def _time_out(self, now: float, events: list[SessionEvent]) -> None:
         request = self._flight
         assert request is not None  # noqa: S101  # it has a deadline
         completes_by = self._reception.completes_by(request.command.code)
         if completes_by is not None and now < completes_by and not self._deadline_extended:
-            # What may be its answer is coming in: an undamaged reply must not be lost to a pause within it.
+            # Its answer may be arriving: a good reply must not be lost because of a pause within it. Only once, so that
+            # noise cannot extend the deadline again and again.
             self._deadline_extended = True
             self._exchange.deadline = completes_by
             return
@@ -477,16 +508,16 @@ class Session:
         self._flight = None
         self._timeouts += 1
         self._retry(request, self._timeout_error(request, now), events)
-        self._note_unanswered(request, now, events)
+        self._note_unanswered(now, events)
 
-    def _note_unanswered(self, request: Request, now: float, events: list[SessionEvent]) -> None:
-        """Count a request in flight that timed out or was cancelled; too many in a row end the connection.
+    def _note_unanswered(self, now: float, events: list[SessionEvent]) -> None:
+        """Count a request in flight that timed out or was cancelled. Too many in a row end the connection.
 
-        A peer that vanished without a word looks like this; only a new connection can tell. Callers that are cancelled
-        early prove it only together: they must have waited as long as the timeouts would have taken.
+        The other side may have disappeared without closing the connection, which only a new connection can show. The
+        limit also needs the time of that many timeouts: callers that cancel early must not end a good connection.
         """
         if not self._unanswered_in_a_row:
-            self._silent_since = request.last_sent
+            self._silent_since = self._exchange.sent_at
         self._unanswered_in_a_row += 1
         most = self._options.max_timeouts
         if most is None or not self._up or self._unanswered_in_a_row < most:
@@ -498,25 +529,20 @@ class Session:
     def _timeout_error(self, request: Request, now: float) -> ResponseTimeoutError:
         """Return the error of a request without an answer, with what was received instead."""
         decoder = self._reception.decoder
-        after, before = decoder.stats, request.received_before
-        assert before is not None  # noqa: S101  # it was sent
+        frames, damaged_frames, stray_bytes = request.received_before
         kind = EchoError if request.echoes else ResponseTimeoutError
         return kind(
             self._options.name,
             request.command.code,
             now - request.first_sent,
             request.attempts,
-            frames=after.frames - before.frames,
-            damaged_frames=after.corrupt_frames - before.corrupt_frames,
-            stray_bytes=after.noise_bytes
-            - before.noise_bytes
-            + after.corrupt_bytes
-            - before.corrupt_bytes
-            + decoder.pending,
+            frames=decoder.frames - frames,
+            damaged_frames=decoder.corrupt_frames - damaged_frames,
+            stray_bytes=decoder.corrupt_bytes + decoder.noise_bytes - stray_bytes + decoder.pending,
         )
 
     def _retry(self, request: Request, error: TracerError, events: list[SessionEvent]) -> None:
-        """Send a request again, if it may be; else it fails."""
+        """Queue a request again if it may be repeated. Otherwise it fails."""
         if request.attempts_left > 0:
             self._queue.put_back(request)
         else:
@@ -528,19 +554,20 @@ class Session:
         for request in self._queue.expired(self._down_since, now, timeout):
             self._queue.remove(request)
             cause = self._down_cause
-            because = f": {cause.reason}" if isinstance(cause, LinkError) else _because(cause)
-            text = f"not connected, and no connection within {timeout:g} s{because}"
+            reason = cause.reason if isinstance(cause, LinkError) else str(cause or "")
+            last_error = f"; last error: {reason}" if reason else ""
+            text = f"no connection within {timeout:g} s{last_error}"
             error = LinkTimeoutError(self._options.name, text)
             error.__cause__ = cause
             self._finish(request, error, events)
 
 
 def _not_sent(error: TracerError, probe: Request, blocked: Request) -> TracerError:
-    """Return the error of a command for that of the reading that had to come before it."""
+    """Return the error of *blocked*, a command that was not sent because *probe* failed with *error*."""
     if not isinstance(error, ResponseTimeoutError):
         return error
     evidence = {name: getattr(error, name) for name in ("frames", "damaged_frames", "stray_bytes")}
-    if blocked.attempts:  # it was to be sent again
+    if blocked.attempts:  # it was sent before, and should have been sent again
         waited = probe.first_sent + error.waited - blocked.first_sent
         return type(error)(error.address, blocked.command.code, waited, blocked.attempts, **evidence)
     unsent = int(blocked.command.code)

@@ -1,8 +1,8 @@
-"""What the commands carry: real-time data, load state and control settings, with the codecs of both directions.
+"""The data of the commands: real-time data, load state and control settings, decoded and encoded.
 
-A controller made of software needs the directions that a client does not, so every value has ``from_bytes`` and
-``to_bytes``. All of them raise ValueError for bytes or values that the protocol does not have, and TypeError for
-values of another type. The ranges are in one table, `tracer_async.protocol._numbers`.
+A client decodes what a simulated controller encodes, and the reverse. So every value has ``from_bytes`` and
+``to_bytes``. They raise ValueError for bytes or values that the protocol does not have, and TypeError for values of
+another type. The ranges are in one table, `tracer_async.protocol._numbers`.
 """
 
 from __future__ import annotations
@@ -22,20 +22,21 @@ __all__ = [
     "RealtimeData",
 ]
 
-# Offsets as in the document's table of the A0 reply: four reserved bytes are kept as they come.
+# The fields in the order of the A0 reply (protocol document). The four reserved bytes are kept unchanged.
 _REALTIME = Struct("<HH2sHHH???c????BHc")
 _unpack_realtime = _REALTIME.unpack
 
-# The bytes 12 to 19, of which all but byte 15 are flags, and the bits that must be 0 in them.
+# Bytes 12 to 19 are flags, except byte 15, which is reserved. A flag is 0 or 1, so its other 7 bits must be 0. The CRC
+# is weak (two flipped bits that are 210 apart pass), so this check finds damaged replies that it misses.
 _flags = Struct(">Q").unpack_from
 _NO_FLAGS = 0xFEFEFE00FEFEFEFE
 
-# What the constructor of a NamedTuple calls, which takes a quarter of the whole decoding for so many fields.
+# The constructor of a NamedTuple calls this. Calling it directly saves a quarter of the decoding time.
 _new = tuple.__new__
 
 
 class RealtimeData(NamedTuple):
-    """The answer to A0: what the controller measures at this moment.
+    """The answer to A0: the measurements and flags of the controller.
 
     ==========================  ===========================================================================
     field                       unit and meaning
@@ -60,7 +61,7 @@ class RealtimeData(NamedTuple):
     ==========================  ===========================================================================
 
     ``RealtimeData.from_bytes(data).to_bytes() == data`` for every valid reply. Source: protocol document, table of
-    command A0, corrected where captures show it wrong.
+    command A0, corrected from captures where it is wrong.
     """
 
     battery_voltage: float
@@ -91,7 +92,7 @@ class RealtimeData(NamedTuple):
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """Decode the data of an A0 reply. Raises ValueError unless it is 24 bytes and every flag is 0 or 1."""
+        """Decode the data of an A0 reply. Raises ValueError if it is not 24 bytes, or if a flag is not 0 or 1."""
         if len(data) != 24:
             raise ValueError(f"real-time data is 24 bytes, not {len(data)}")
         if _flags(data, 12)[0] & _NO_FLAGS:
@@ -166,12 +167,12 @@ class RealtimeData(NamedTuple):
         )
 
     def to_dict(self) -> dict[str, float | bool | str]:
-        """Return every field and both powers by their names, as values that JSON has.
+        """Return all fields and both powers by their names, as values that JSON has.
 
-        Volts, amperes and watts are rounded to 0.01, which is what the controller resolves. ``reserved`` is 8
-        hexadecimal digits. Raises what `to_bytes` raises for values that the protocol does not have.
+        Volts, amperes and watts are rounded to 0.01, the resolution of the controller. ``reserved`` is 8 hexadecimal
+        digits. Raises TypeError or ValueError as `to_bytes` does.
         """
-        data = self.from_bytes(self.to_bytes())  # checked and rounded
+        data = self.from_bytes(self.to_bytes())  # checks and rounds all fields
         return {
             **data._asdict(),
             "reserved": data.reserved.hex(),
@@ -184,12 +185,16 @@ class RealtimeData(NamedTuple):
 
 
 def _power(volts: float, amperes: float) -> float:
-    # The product of two whole numbers of hundredths is exact, so it is rounded to the same watts everywhere.
+    # The product of two whole numbers of hundredths is exact, so code that uses NumPy columns rounds it to the same
+    # watts.
     return round(round(volts * 100) * round(amperes * 100) / 100) / 100
 
 
 class LoadState(IntEnum):
-    """The answer to AA: the state of the load switch. True means on, and ``str()`` gives "on" or "off"."""
+    """The answer to AA: the state of the load switch.
+
+    ``bool(LoadState.OFF)`` is False, ``bool(LoadState.ON)`` is True. ``str()`` gives "off" or "on".
+    """
 
     OFF = 0
     ON = 1
@@ -202,12 +207,13 @@ class LoadState(IntEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> Self:
-        # Only called for what equals no member: it raises, by the rule of all numbers.
+        # Called only for a value that equals no member. The check raises the error that all options raise.
         return cls(check_flag("load", value))
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Self:  # type: ignore[override]  # int has one that means something else
-        """Decode an AA reply: its first byte (one program in the wild expects more bytes than the document's one)."""
+    def from_bytes(cls, data: bytes) -> Self:  # type: ignore[override]  # int.from_bytes has another meaning
+        """Decode an AA reply. Raises ValueError if its first byte is not 0 or 1, or if it is empty."""
+        # The document has one byte. An Arduino program reads a reply of 13 bytes, so more bytes are accepted.
         if not data:
             raise ValueError("a load state is at least 1 byte, not 0")
         if data[0] > 1:
@@ -220,7 +226,7 @@ class LoadState(IntEnum):
 
 
 class BatteryType(IntEnum):
-    """Byte 3 of the settings."""
+    """The battery type: byte 3 of the settings."""
 
     GEL = 0
     SEALED = 1
@@ -228,7 +234,7 @@ class BatteryType(IntEnum):
 
 
 class LoadMode(IntEnum):
-    """Bytes 5 and 6 of the settings: when the load is on."""
+    """The load control mode, which says when the load is on: bytes 5 and 6 of the settings."""
 
     DUSK_TO_DAWN = 0
     HOURS_1 = 1
@@ -267,12 +273,12 @@ _SETTINGS: dict[str, type[int]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlSettings:
-    """What AD writes. No command reads it back, and nobody has published a sniff of it: unverified on hardware.
+    """The settings that AD writes. Unverified on hardware: there is no public capture of this command.
 
-    A write replaces every setting, so none has a default.
+    No command reads the settings back. A write replaces all of them, so none has a default.
 
-    Each value is checked when the settings are made, and a plain int becomes a member of its enum. Raises TypeError for
-    what is no whole number, and ValueError for a number that the protocol does not have.
+    An int becomes a member of its enum. Raises TypeError for a value that is not a whole number, ValueError for a
+    number that the protocol does not have.
     """
 
     battery_type: BatteryType
@@ -283,7 +289,7 @@ class ControlSettings:
     load_mode_1: LoadMode
     """Any `LoadMode`."""
     load_mode_2: LoadMode
-    """A second stretch of the night: 1 to 15 hours, or off."""
+    """A second time at night when the load is on: 1 to 15 hours (before dawn), or off."""
 
     def __post_init__(self) -> None:
         for name, kind in _SETTINGS.items():
@@ -292,7 +298,7 @@ class ControlSettings:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """Decode the 7 data bytes of an AD request; the two unused ones are passed over."""
+        """Decode the 7 data bytes of an AD request. The first two are unused."""
         if len(data) != 7:
             raise ValueError(f"control settings are 7 bytes, not {len(data)}")
         return cls(

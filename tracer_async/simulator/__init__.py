@@ -2,9 +2,9 @@
 
 from tracer_async.simulator._charger import Stage
 from tracer_async.simulator._inprocess import open_in_process
+from tracer_async.simulator._plant import Installation
 from tracer_async.simulator.device import SimulatedTracer
 from tracer_async.simulator.faults import FAULT_KINDS, Fault, FaultKind, Faults, parse_fault
-from tracer_async.simulator.plant import Installation
 from tracer_async.simulator.servers import serve_pty, serve_tcp, serve_unix
 
 __all__ = [

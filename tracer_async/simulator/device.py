@@ -19,7 +19,7 @@ from collections.abc import Callable
 from tracer_async.protocol import CommandCode, ControlSettings, Frame, LoadMode, LoadState, RealtimeData
 from tracer_async.protocol._numbers import check_number, check_whole
 from tracer_async.simulator._charger import Stage
-from tracer_async.simulator.plant import Installation, Plant
+from tracer_async.simulator._plant import Installation, Plant
 
 __all__ = ["SimulatedTracer"]
 

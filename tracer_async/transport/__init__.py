@@ -1,5 +1,6 @@
-"""Bytes on a wire: addresses, how they are opened, and the protocol object that asyncio's transports talk to."""
+"""Connections: addresses, how they are opened, and the protocol object that the asyncio transports call."""
 
+from tracer_async.transport._opening import TransportFactory
 from tracer_async.transport.address import (
     Address,
     SerialAddress,
@@ -8,7 +9,6 @@ from tracer_async.transport.address import (
     UnixAddress,
     parse_address,
 )
-from tracer_async.transport.opening import TransportFactory
 
 __all__ = [
     "Address",

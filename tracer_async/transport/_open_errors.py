@@ -1,10 +1,14 @@
-"""The error of the tree for each way in which a transport cannot be opened, and what to do about it."""
+"""Turns what a transport raises while it is opened into an error of the library, with advice.
+
+The advice depends on the kind of the address: a network connection gets no advice about cables and permissions.
+"""
 
 from __future__ import annotations
 
 import errno
 import socket
 import ssl
+from ipaddress import ip_address
 
 from tracer_async.errors import (
     AddressError,
@@ -21,21 +25,21 @@ from tracer_async.errors import (
 
 __all__ = ["explain"]
 
-_NO_TLS = "Does the bridge speak TLS on this port? A plain one needs tcp:// instead of tls://"
-_REFUSED = (errno.EACCES, errno.EPERM)
+_NO_TLS = "Does the bridge speak TLS on this port? If not, write tcp:// instead of tls://"
+_NO_PERMISSION = (errno.EACCES, errno.EPERM)
 
 
 def explain(name: str, error: BaseException, timeout: float) -> TracerError:
-    """Return the error of the tree for what a transport raised while it was opened. *name* is the address."""
+    """Return the error for what a transport raised while *name*, an address, was opened within *timeout* seconds."""
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001  # an error of the user's own may raise anything even here
+    except Exception:  # noqa: BLE001  # the error of a custom transport factory may raise anything, here too
         text = type(error).__name__
     if isinstance(error, ssl.CertificateError | ssl.SSLError):
         return _tls(name, error, text)
+    # Linux gives up a connection attempt itself after about 2 minutes, with ETIMEDOUT.
     if isinstance(error, TimeoutError) or _code(error) == errno.ETIMEDOUT:
-        ask = f"Is the device on, and the network up? {_NO_TLS}" if name.startswith("tls:") else _device_on(name)
-        return LinkTimeoutError(name, f"no connection within {timeout:g} s. {ask}")
+        return LinkTimeoutError(name, f"no connection within {timeout:g} s. {_timeout_advice(name)}")
     if name.startswith("unix:"):
         known = _unix(name, error)
     elif name.startswith(("tcp:", "tls:")):
@@ -53,14 +57,29 @@ def _code(error: BaseException) -> int | None:
     return getattr(error, "errno", None)
 
 
-def _device_on(name: str) -> str:
-    if name.startswith("tcp:"):
-        return "Is the device on, and the network up?"
-    return "Is the program that listens there still running?" if name.startswith("unix:") else "Is the device on?"
+def _timeout_advice(name: str) -> str:
+    if name.startswith("unix:"):
+        return "Is the program that listens on this socket still running?"
+    if not name.startswith(("tcp:", "tls:")):
+        return "Is the device on?"
+    if _is_this_computer(name):
+        advice = "Is the program that listens on this port still running?"
+    else:
+        advice = "Is the device on, and the network up?"
+    # A plain bridge never answers the first message of TLS, because it waits for a request.
+    return f"{advice} {_NO_TLS}" if name.startswith("tls:") else advice
+
+
+def _is_this_computer(name: str) -> bool:
+    host = name.partition("://")[2].rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False
 
 
 def _tls(name: str, error: ssl.SSLError, text: str) -> TlsError:
-    # Only an error that OpenSSL has made has a reason.
+    # Only errors from OpenSSL have a reason; Python's own have a text.
     code = getattr(error, "reason", None)
     reason = getattr(error, "verify_message", "") or code or text
     if isinstance(error, ssl.SSLEOFError) or code == "WRONG_VERSION_NUMBER":
@@ -71,10 +90,10 @@ def _tls(name: str, error: ssl.SSLError, text: str) -> TlsError:
 def _unix(name: str, error: BaseException) -> LinkError | None:
     code = _code(error)
     if code in (errno.ENOENT, errno.ENOTDIR):
-        return PortNotFoundError(name, "no such socket. Is the program running that listens there?")
+        return PortNotFoundError(name, "no such socket. Is the program that listens on it running?")
     if isinstance(error, ConnectionRefusedError):
-        return LinkRefusedError(name, "refused. Is it a socket, and is the program running that listens there?")
-    if code in _REFUSED:
+        return LinkRefusedError(name, "refused. Is it a socket, and is the program that listens on it running?")
+    if code in _NO_PERMISSION:
         return PortPermissionError(name, "no permission to use this socket. Your user needs write permission for it")
     return None
 
@@ -82,32 +101,38 @@ def _unix(name: str, error: BaseException) -> LinkError | None:
 def _network(name: str, error: BaseException) -> LinkError | None:
     if isinstance(error, socket.gaierror):
         if error.errno == socket.EAI_AGAIN:
-            return HostNotFoundError(name, "the host name cannot be looked up now. Is the network up?")
-        return HostNotFoundError(name, "no such host. Is its name spelled right, and does this network know it?")
+            return HostNotFoundError(name, "the host name cannot be resolved now. Is the network up?")
+        return HostNotFoundError(name, "no such host. Is its name spelled correctly, and known in this network?")
     if isinstance(error, ConnectionRefusedError):
-        return LinkRefusedError(name, "refused. Is the serial bridge set up to listen there, and is the port right?")
+        if _is_this_computer(name):
+            return LinkRefusedError(
+                name, "refused: no program on this computer listens on this port. Is it running, and is the port right?"
+            )
+        return LinkRefusedError(name, "refused. Is the serial bridge configured to listen on this port?")
     if isinstance(error, ConnectionError) and name.startswith("tls:"):
-        return LinkError(name, f"the other side hung up. {_NO_TLS}")
+        return LinkError(name, f"the other side closed the connection. {_NO_TLS}")
     return None
 
 
 def _port(name: str, error: BaseException, text: str) -> LinkError | None:
-    """Return the error for a serial port. It may also be a transport factory of the user's own."""
+    """Return the error for a serial port, or for a custom transport factory. None if the cause is not known."""
     code = _code(error)
-    # On Windows, pyserial tells its causes in words.
+    # On Windows, pyserial puts the name of the original exception into its text.
     if code in (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ENOTDIR) or "FileNotFoundError" in text:
         return PortNotFoundError(
             name, "no such port. Is the cable plugged in? `tracer-async ports` lists the serial ports"
         )
     if code == errno.EISDIR:
         return PortNotFoundError(name, "is a folder, not a serial port. `tracer-async ports` lists the serial ports")
-    if code in _REFUSED:
+    if code in _NO_PERMISSION:
         return PortPermissionError(
             name,
             "no permission to open it. Join the group that owns it (sudo usermod -aG dialout $USER), then log in again",
         )
+    # Windows reports a port that another program has open as a lack of permission.
     if code in (errno.EBUSY, errno.EAGAIN) or "PermissionError" in text:
-        return PortBusyError(name, "another program has it open. Close that one, or share the controller over TCP")
+        return PortBusyError(name, "another program has it open. Close that program, or share the controller over TCP")
+    # The file exists, but it has no baud rate to set.
     if code == errno.ENOTTY or "Could not configure port" in text:
         return PortNotFoundError(name, "not a serial port. `tracer-async ports` lists the serial ports")
     if isinstance(error, ConnectionRefusedError):

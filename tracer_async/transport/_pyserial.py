@@ -24,7 +24,8 @@ class PortTransport(serial_asyncio.SerialTransport):  # type: ignore[misc]  # th
     if sys.platform != "win32":
 
         def _read_ready(self) -> None:
-            # The original calls select(), which fails for descriptors above 1023, and then the loop calls it for ever.
+            # The original calls select(). It fails for descriptors above 1023, and the event loop would then call this
+            # method in an endless loop.
             try:
                 data = os.read(self._serial.fd, self._max_read_size)
             except (BlockingIOError, InterruptedError):
@@ -35,8 +36,8 @@ class PortTransport(serial_asyncio.SerialTransport):  # type: ignore[misc]  # th
             if data:
                 self._protocol.data_received(data)
             else:
-                # A port that was pulled is always ready to be read, and has nothing.
-                self._close(serial.SerialException("the port is gone"))
+                # An unplugged port is always readable and has no bytes.
+                self._close(serial.SerialException("the port was unplugged"))
 
     def abort(self) -> None:
         """Close at once, and discard what was not sent."""
@@ -45,8 +46,8 @@ class PortTransport(serial_asyncio.SerialTransport):  # type: ignore[misc]  # th
             super().abort()
 
     def _call_connection_lost(self, exc: Exception | None) -> None:
-        # The original waits until all output is sent, on the event loop, and fails when it is called a second time,
-        # which happens when an error meets a close.
+        # The original blocks the event loop until all output is sent. It also fails when it is called twice, which
+        # happens if an error and a close come together.
         if self._serial is None:
             return
         self._drop_output()
@@ -56,11 +57,11 @@ class PortTransport(serial_asyncio.SerialTransport):  # type: ignore[misc]  # th
         try:
             protocol.connection_lost(exc)
         finally:
-            with suppress(OSError):  # the port was pulled
+            with suppress(OSError):  # the port was unplugged
                 port.close()
 
     def _drop_output(self) -> None:
-        # Closing a port waits for its output, too, in the kernel. A port that was pulled raises termios.error, which
-        # is no OSError.
+        # The kernel too waits for unsent output when a port is closed. An unplugged port raises termios.error, which is
+        # not an OSError.
         with suppress(Exception):
             self._serial.reset_output_buffer()

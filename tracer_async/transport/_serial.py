@@ -1,4 +1,4 @@
-"""Serial ports, opened by pyserial or serialx in threads of their own: a driver may block for as long as it likes."""
+"""Serial ports. pyserial or serialx opens each one in a separate thread, because a driver may block without limit."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PyserialOpener", "SerialxOpener"]
 
-# Seconds that a cancelled opening waits for the port to be closed again. Mostly it takes milliseconds, and then the
-# next user finds the port free; a driver that hangs must not delay the cancellation further.
-_PATIENCE = 1.0
+# Maximum seconds that a cancelled opening waits until the port is closed again. Usually this takes milliseconds, and
+# the next user finds the port free. A driver that hangs must not delay the cancellation longer.
+_CLOSE_TIMEOUT = 1.0
 
 
 class PyserialOpener:
@@ -37,17 +37,18 @@ class PyserialOpener:
         made = protocol()
         opening = _threads.call(self._open, discard=_close)
         try:
+            # Shielded: a thread cannot be cancelled, and the port that it opens later must be closed.
             port = await asyncio.shield(opening)
         except asyncio.CancelledError:
             try:
-                await asyncio.wait([opening], timeout=_PATIENCE)
+                await asyncio.wait([opening], timeout=_CLOSE_TIMEOUT)
             finally:
                 if not opening.cancel() and opening.exception() is None:
                     _close(opening.result())
             raise
         transport = PortTransport(asyncio.get_running_loop(), made, port)
         try:
-            await asyncio.sleep(0)  # connection_made is called in this turn
+            await asyncio.sleep(0)  # the event loop calls connection_made in this iteration
         except asyncio.CancelledError:
             transport.abort()
             raise
@@ -68,7 +69,7 @@ class PyserialOpener:
             )
         except serial.SerialException:
             raise
-        except Exception as error:  # termios.error, which is no OSError: the file is not a terminal
+        except Exception as error:  # termios.error, which is not an OSError: the file is not a terminal
             raise serial.SerialException(errno.ENOTTY, str(error)) from error
 
 
@@ -94,7 +95,7 @@ class SerialxOpener:
         loop = _LoopWithThreads(asyncio.get_running_loop())
         opening = asyncio.get_running_loop().create_task(
             serialx.create_serial_connection(
-                loop,  # type: ignore[arg-type]  # has all that is used
+                loop,  # type: ignore[arg-type]  # has all methods that serialx uses
                 lambda: made,
                 address.path,
                 address.baudrate,
@@ -102,19 +103,19 @@ class SerialxOpener:
                 stopbits=serialx.StopBits(address.stopbits),
                 byte_size=address.bytesize,
                 exclusive=True,
-                transport_cls=serialx.get_serial_classes(address.path)[1],  # else an executor looks it up
+                transport_cls=serialx.get_serial_classes(address.path)[1],  # otherwise an executor looks it up
             )
         )
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
-            # Cancelled, serialx waits until the port is closed again, for as long as the driver does.
+            # When it is cancelled, serialx waits for the driver to close the port again, without limit.
             opening.cancel()
             opening.add_done_callback(_abort)
             try:
-                await asyncio.wait([opening], timeout=_PATIENCE)
+                await asyncio.wait([opening], timeout=_CLOSE_TIMEOUT)
             finally:
-                loop.forsake()  # else the end of asyncio.run would wait for the driver, too
+                loop.abandon_calls()  # otherwise the end of asyncio.run would wait for the driver too
             raise
 
 
@@ -124,7 +125,7 @@ def _abort(opening: asyncio.Task[tuple[Any, Any]]) -> None:
 
 
 class _LoopWithThreads:
-    """An event loop whose executor is a thread for each call."""
+    """An event loop whose executor uses a separate thread for each call."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -140,7 +141,7 @@ class _LoopWithThreads:
         future.add_done_callback(self._calls.discard)
         return future
 
-    def forsake(self) -> None:
-        """Wait for no call any more. A port that is opened later is closed again."""
+    def abandon_calls(self) -> None:
+        """Do not wait for running calls. A port that one of them opens later is closed again."""
         for future in list(self._calls):
             future.cancel()

@@ -1,4 +1,4 @@
-"""TCP and TLS connections: names, Happy Eyeballs, and cancelling at any moment without a leak."""
+"""TCP and TLS connections: name resolution, Happy Eyeballs, and cancellation at any moment without a leak."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ from tracer_async.transport.address import TcpAddress
 
 __all__ = ["TcpOpener", "adopt"]
 
-# Seconds until the next address of a name is tried, too (RFC 8305).
+# Seconds until the next address of a host is tried at the same time (RFC 8305). If the first address swallows packets,
+# the second one is still reached.
 _NEXT_ADDRESS = 0.25
 
-# A connection that nobody answers on is closed after 60 + 4 * 15 seconds without a byte.
+# The kernel closes a connection whose other side is gone after 60 + 4 * 15 seconds without a byte.
 _KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 
-# Linux's number of the option: the range of local ports for one socket, the highest in the upper 16 bits.
+# A socket option of Linux: the range of its local ports, the highest in the upper 16 bits. Python has no name for it.
 _IP_LOCAL_PORT_RANGE = 51
 
-# Errors that say nothing about the local port.
+# Errors that are not about the local port.
 _UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.ETIMEDOUT)
 
 
@@ -48,7 +49,7 @@ class TcpOpener:
         self, protocol: Callable[[], Any], local_address: tuple[Any, ...] | None = None
     ) -> tuple[Any, Any]:
         """Connect, from the port of *local_address* if it is given and free."""
-        made = protocol()  # before the connection: no byte can have come earlier than that
+        made = protocol()  # before connecting: it records the time before which no byte can have come
         options: dict[str, Any] = {}
         if self._address.tls:
             options = {"ssl": await self._ssl_context(), "server_hostname": self._address.host}
@@ -64,8 +65,8 @@ class TcpOpener:
     async def _ssl_context(self) -> ssl.SSLContext:
         if self._context is not None:
             return self._context
-        # Made for each attempt, because the system's certificates are renewed. In a thread, because reading them takes
-        # tens of milliseconds.
+        # A new one for each attempt, because the certificates of the system change. In a thread, because reading them
+        # takes tens of milliseconds.
         return await _threads.share("ssl", ssl.create_default_context)
 
     async def _resolve(self) -> list[AddrInfoType]:
@@ -76,16 +77,16 @@ class TcpOpener:
         try:
             return await _threads.share((host, port), _look_up, host, port)
         except UnicodeError:  # a label of the name is empty or too long
-            raise HostNotFoundError(str(self._address), "that is no host name") from None
+            raise HostNotFoundError(str(self._address), "this is not a valid host name") from None
 
 
 def _look_up(host: str, port: int) -> list[AddrInfoType]:
-    # A new list, because the elements' types are narrower than those that aiohappyeyeballs takes.
+    # list() because the element type of getaddrinfo is narrower than the one that aiohappyeyeballs expects.
     return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP))
 
 
 def _numeric(host: str, port: int) -> AddrInfoType | None:
-    """Return the address that *host* writes out, or None if it is a name."""
+    """Return *host* as an address if it is a numeric one, else None. A numeric address needs no thread."""
     try:
         ip = ipaddress.ip_address(host)
     except ValueError:
@@ -111,26 +112,27 @@ async def _connect(addresses: list[AddrInfoType], local: tuple[Any, ...] | None)
     except OSError as error:
         if local is None or error.errno in _UNREACHABLE or isinstance(error, ConnectionError):
             raise
-        # A connection in TIME_WAIT can forbid the port later than binding does.
+        # The port may be in use after all: a connection in TIME_WAIT can make connect() fail although bind() worked.
         return await _connect(addresses, None)
 
 
 def _use_port(sock: socket.socket, port: int) -> None:
-    """Connect from *port* if it is free. Only the port: this machine may have got another address since."""
+    """Connect from *port* if it is free. The address is left open: this machine may have another one by now."""
     if sys.platform == "linux":
         with suppress(OSError):
-            # Unlike binding, this works also where a connection to somewhere else has the port (Linux 6.3).
+            # Unlike bind(), this works even if a connection to another host uses the port (Linux 6.3).
             sock.setsockopt(socket.IPPROTO_IP, _IP_LOCAL_PORT_RANGE, struct.pack("=I", port << 16 | port))
             return
-    with suppress(OSError):  # another connection has the port: then from any
-        if sys.platform != "win32":  # where it would take the port away from its user
-            # Two addresses of a name may be tried at the same time.
+    with suppress(OSError):  # another connection uses the port: then connect from any port
+        if sys.platform != "win32":  # on Windows this option would take the port from another program
+            # Two addresses of a host may be tried from the same port at the same time.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(("", port))
 
 
 def _configure(sock: socket.socket) -> None:
-    with suppress(OSError):  # the other side may have hung up already, which the transport finds out
+    with suppress(OSError):  # the other side may have closed the connection, which the transport will report
+        # Requests are small: without this option TCP may delay them.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, seconds in _KEEPALIVE:
@@ -139,14 +141,15 @@ def _configure(sock: socket.socket) -> None:
 
 
 async def adopt(connecting: Coroutine[Any, Any, tuple[Any, Any]], sock: socket.socket) -> tuple[Any, Any]:
-    """Await *connecting*, which makes a transport of the connected *sock*. May be cancelled at any moment.
+    """Await *connecting*, which creates a transport for the connected *sock*. May be cancelled at any moment.
 
-    The event loop's own coroutine is never cancelled: uvloop would close the transport without a call of
-    ``connection_lost``, or leave the descriptor to two owners. It ends at once because its socket is shut down.
+    The coroutine of the event loop itself is never cancelled: uvloop would close the transport without a call of
+    ``connection_lost``, or two objects would close the same descriptor. Instead the socket is shut down, which ends the
+    coroutine at once.
     """
 
     def close_unless_used(task: asyncio.Task[tuple[Any, Any]]) -> None:
-        # For a task that failed before there was a transport; with a transport, only after it has let go.
+        # The task failed before there was a transport, which would close the socket.
         if task.cancelled() or task.exception() is not None:
             sock.close()
 
@@ -158,7 +161,7 @@ async def adopt(connecting: Coroutine[Any, Any, tuple[Any, Any]], sock: socket.s
             _end(task)
         else:
             task.add_done_callback(_end)
-            with suppress(OSError):  # closed by the other side
+            with suppress(OSError):  # the other side has closed the connection
                 sock.shutdown(socket.SHUT_RDWR)
             await asyncio.wait([task], timeout=1.0)
         raise
@@ -167,6 +170,6 @@ async def adopt(connecting: Coroutine[Any, Any, tuple[Any, Any]], sock: socket.s
 
 
 def _end(task: asyncio.Task[tuple[Any, Any]]) -> None:
-    """Close what a cancelled opening has opened."""
+    """Close the transport that a cancelled opening has created."""
     if not task.cancelled() and task.exception() is None:
         task.result()[0].abort()

@@ -1,7 +1,7 @@
-"""Blocking calls in threads of their own, for what may hang: opening a serial port, resolving a name.
+"""Blocking calls that may hang (opening a serial port, resolving a name), each in its own daemon thread.
 
-The event loop's default executor is never used: a few calls that hang would fill it, and everything else that needs it
-would wait. Its threads are also joined at the end of `asyncio.run`. These threads are daemons, one for each call.
+The default executor of the event loop is not used: it has few threads, so a few calls that hang would block all others,
+and the end of `asyncio.run` waits for its threads.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ R = TypeVar("R")
 
 
 def call(function: Callable[..., R], *args: Any, discard: Callable[[R], object] | None = None) -> asyncio.Future[R]:
-    """Call *function* in a thread of its own.
+    """Call *function* in a new thread.
 
-    If the future is cancelled, or its event loop is closed, *discard* is called with a result that comes later.
+    If the future is cancelled, or its event loop is closed, *discard* is called with the result.
     """
     future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
     _start(lambda: _settle([future], *_outcome(function, args), discard), function)
     return future
 
 
-# Seconds after which a call that hangs is not waited for by new callers, and how many calls with one key may hang.
-_PATIENCE = 30.0
+# Seconds after which a new caller starts another call instead of waiting for one that hangs, and the maximum number of
+# running calls with one key.
+_SHARE_TIME = 30.0
 _MAX_CALLS = 4
 
 
 class _Call:
-    """One running call, and who waits for it."""
+    """One running call, and the futures that wait for it."""
 
     def __init__(self) -> None:
         self.begun = time.monotonic()
@@ -46,19 +47,20 @@ class _Call:
 _lock = Lock()
 _shared: dict[Hashable, list[_Call]] = {}
 if sys.platform != "win32":
-    # The threads of the parent do not exist in its child.
+    # A forked child has no threads: a lock held by one, or a call that one has started, would never end there.
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
     os.register_at_fork(after_in_child=_shared.clear)
 
 
 def share(key: Hashable, function: Callable[..., R], *args: Any) -> asyncio.Future[R]:
-    """Call *function* in a thread of its own, or wait for a call with the same *key* that is running already."""
+    """Call *function* in a new thread, or wait for a running call with the same *key*."""
     future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
     with _lock:
         calls = _shared.setdefault(key, [])
-        if calls and (len(calls) >= _MAX_CALLS or time.monotonic() < calls[-1].begun + _PATIENCE):
+        if calls and (len(calls) >= _MAX_CALLS or time.monotonic() < calls[-1].begun + _SHARE_TIME):
             call = calls[-1]
-            # Attempts to reach a name that hangs come again and again: those that gave up are not kept.
+            # A client retries a name that hangs again and again. Drop the futures of attempts that were cancelled, so
+            # that the list does not grow.
             call.futures[:] = [other for other in call.futures if not other.cancelled()]
             call.futures.append(future)
             return future
@@ -96,7 +98,7 @@ def _outcome(function: Callable[..., R], args: tuple[Any, ...]) -> tuple[R | Non
     try:
         return function(*args), None
     except BaseException as error:  # noqa: BLE001  # raised again where the call is awaited
-        # A future takes no StopIteration, and SystemExit is for the thread alone.
+        # A future does not accept StopIteration, and SystemExit in this thread must not end the event loop.
         return None, error if isinstance(error, Exception) and not isinstance(error, StopIteration) else OSError(error)
 
 
@@ -106,7 +108,7 @@ def _settle(
     error: BaseException | None,
     discard: Callable[[Any], object] | None,
 ) -> None:
-    """Hand the outcome to the futures, each in its own event loop. Runs in the thread of the call."""
+    """Set the outcome of the futures, each in its own event loop. Runs in the thread of the call."""
 
     def settle(future: asyncio.Future[Any]) -> None:
         if not future.cancelled():
@@ -115,7 +117,7 @@ def _settle(
             else:
                 future.set_exception(error)
         elif error is None and discard is not None:
-            # Not here: what takes long to open may take long to close.
+            # In another thread: a driver that blocks while it opens a port may block while it closes it.
             Thread(target=discard, args=(result,), daemon=True).start()
 
     for future in futures:

@@ -1,4 +1,4 @@
-"""A controller's URL, and what it means.
+"""The URL of a controller, parsed.
 
 ``/dev/ttyUSB0``, ``COM3``, ``serial:///dev/ttyUSB0?baudrate=9600``, ``tcp://host:port``, ``host:port``,
 ``tls://host:port``, ``unix:/path``, ``sim:``
@@ -27,7 +27,7 @@ _IP_ADDRESS = re.compile(r"\d+(\.\d+){3}|localhost")
 
 @dataclass(frozen=True, slots=True)
 class SerialAddress:
-    """A serial port: 9600 baud, 8N1, unless the URL says otherwise."""
+    """A serial port. The default is 9600 baud, 8N1, as the controllers have it."""
 
     path: str
     baudrate: int = 9600
@@ -35,7 +35,7 @@ class SerialAddress:
     parity: Literal["N", "E", "O"] = "N"
     stopbits: Literal[1, 2] = 1
     backend: Literal["auto", "pyserial", "serialx"] = "auto"
-    """Which package opens it; "auto" takes pyserial-asyncio where it is installed, else serialx."""
+    """The package that opens it. "auto" is pyserial-asyncio if that is installed, else serialx."""
 
     def __str__(self) -> str:
         return f"serial://{_quote(self.path)}{_query(self)}"
@@ -43,7 +43,7 @@ class SerialAddress:
 
 @dataclass(frozen=True, slots=True)
 class TcpAddress:
-    """A serial-to-TCP bridge, plain or behind TLS."""
+    """A serial-to-TCP bridge, with or without TLS."""
 
     host: str
     port: int
@@ -71,9 +71,9 @@ class SimAddress:
     seed: int = 0
     """The same seed gives the same weather."""
     time_scale: float = 1.0
-    """Simulated seconds a second."""
+    """Simulated seconds per second."""
     start_hour: float = 10.0
-    """The hour of the simulated day that it starts at."""
+    """The hour of the simulated day at the start."""
 
     def __str__(self) -> str:
         return f"sim:{_query(self)}"
@@ -83,9 +83,9 @@ Address = SerialAddress | TcpAddress | UnixAddress | SimAddress
 
 
 def parse_address(url: str) -> Address:
-    """Return what *url* names. Raises AddressError for anything else; its text says what is wrong and what is right."""
+    """Parse *url*. Raises AddressError if it is not a valid address, TypeError if it is not a str."""
     if not isinstance(url, str):
-        raise TypeError(f"a URL is a str, not {type(url).__name__}")
+        raise TypeError(f"a URL must be a str, not {type(url).__name__}")
     url = url.strip()
     try:
         return _parse(url)
@@ -95,8 +95,9 @@ def parse_address(url: str) -> Address:
 
 def _parse(url: str) -> Address:
     control = next((character for character in url if character < " " or character == "\x7f"), None)
-    if control is not None:  # urlsplit would drop some of them silently
+    if control is not None:  # never dropped silently: the address would be another one than the user sees
         raise ValueError(f"it contains the control character {control!r}")
+    # Windows also has the prefix \\.\ for serial ports. It needs it for those above COM9.
     if url.startswith(("/", "\\\\.\\")) or _COM_PORT.fullmatch(url):
         return SerialAddress(url)
     scheme, colon, rest = url.partition(":")
@@ -107,14 +108,14 @@ def _parse(url: str) -> Address:
         scheme, rest = "tcp", f"//{url}"
     rest, hash_sign, fragment = rest.partition("#")
     if hash_sign:
-        raise ValueError(f"it ends in {'#' + fragment!r}; write %23 for a # in a path")
+        raise ValueError(f"it ends with {'#' + fragment!r}; write %23 for a # in a path")
     rest, _, query = rest.partition("?")
     options = _options(query)
     if scheme == "serial":
-        return SerialAddress(_path(rest, "serial port, such as serial:///dev/ttyUSB0"), **_convert(options, _SERIAL))
+        return SerialAddress(_path(rest, "serial:///dev/ttyUSB0"), **_convert(options, _SERIAL))
     if scheme == "unix":
         _convert(options, {})
-        return UnixAddress(_path(rest, "socket, such as unix:/run/tracer.sock"))
+        return UnixAddress(_path(rest, "unix:/run/tracer.sock"))
     if scheme == "sim":
         if rest.strip("/"):
             raise ValueError("a simulated controller has no host or path")
@@ -125,13 +126,13 @@ def _parse(url: str) -> Address:
 
 
 def _without_scheme(url: str) -> str:
-    """Return what is wrong with a URL that has none of the schemes, and what was probably meant."""
+    """Return the error text for a URL without a known scheme. It suggests what was probably meant."""
     if not url:
         return "it is empty"
     if "://" in url:
         return f"there is no scheme {url.partition('://')[0]!r}; the schemes are serial, tcp, tls, unix and sim"
     if _PORT_NAME.fullmatch(url):
-        return f"a serial port is given with its folder: /dev/{url}"
+        return f"write the serial port with its folder: /dev/{url}"
     if _IP_ADDRESS.fullmatch(url):
         return f"the port is missing; write {url}:8088 if the bridge listens on port 8088"
     if "/" in url:
@@ -142,11 +143,11 @@ def _without_scheme(url: str) -> str:
     return f"write {url}:8088 for a bridge (host and port), or a path such as /dev/ttyUSB0 for a serial port"
 
 
-def _path(rest: str, what: str) -> str:
+def _path(rest: str, example: str) -> str:
     # The path is absolute, so "unix:/x" and "unix:///x" mean the same.
     path = unquote(rest.removeprefix("//"))
     if not path:
-        raise ValueError(f"it names no {what}")
+        raise ValueError(f"the path is missing; write {example}, for example")
     if any(character < " " or character == "\x7f" for character in path):
         raise ValueError("its path contains a control character")
     return path
@@ -173,18 +174,19 @@ def _host_and_port(scheme: str, rest: str) -> tuple[str, int]:
         host = host[1:-1]
         ip_address(host)
     if not host:
-        raise ValueError(f"it names no host; {right}")
+        raise ValueError(f"the host is missing; {right}")
     if not port:
-        raise ValueError(f"it names no port; {right}")
+        raise ValueError(f"the port is missing; {right}")
     if not (port.isascii() and port.isdigit() and len(port) <= 9 and 1 <= int(port) <= 65535):
         raise ValueError(f"the port must be a whole number from 1 to 65535, not {port!r}")
     return host.lower(), int(port)
 
 
-# Options
+# Options. Each kind of address has its own, checked with the ranges that the rest of the library uses.
 
 
 def _options(query: str) -> dict[str, str]:
+    # Strict parsing refuses an empty query, which is valid here.
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
     except ValueError:
@@ -197,6 +199,7 @@ def _options(query: str) -> dict[str, str]:
     return options
 
 
+# Plain decimals only: float() would also accept "nan", "inf" and "1_0", and int() digits of other scripts.
 _is_number = re.compile(r"[+-]?([0-9]{1,30}\.?[0-9]{0,30}|\.[0-9]{1,30})([eE][+-]?[0-9]{1,3})?").fullmatch
 _is_whole = re.compile(r"[+-]?[0-9]{1,30}").fullmatch
 
@@ -243,17 +246,17 @@ def _convert(options: dict[str, str], known: _Options) -> dict[str, Any]:
     for name in options:
         if name not in known:
             has = f"the options are {', '.join(known)}" if known else "this kind of address has no options"
-            raise ValueError(f"there is no option {name!r}; {has}")
+            raise ValueError(f"it has an unknown option {name!r}; {has}")
     return {name: known[name](text) for name, text in options.items()}
 
 
 def _quote(path: str) -> str:
-    """Return *path* with the characters escaped that would end it within a URL."""
+    """Escape the characters in *path* that would end it within a URL."""
     return path.replace("%", "%25").replace("?", "%3F").replace("#", "%23")
 
 
 def _query(address: SerialAddress | SimAddress) -> str:
-    """Return the options that differ from their defaults, as a URL's query."""
+    """Return the options that differ from their defaults, as the query of a URL."""
     options = {f.name: getattr(address, f.name) for f in fields(address) if f.name != "path"}
     changed = {f.name: options[f.name] for f in fields(address) if f.name in options and options[f.name] != f.default}
     texts = {name: str(value).removesuffix(".0") for name, value in changed.items()}

@@ -1,10 +1,10 @@
-"""The protocol object that an asyncio transport talks to.
+"""The asyncio protocol object of one connection. The transport calls it.
 
-It is an `asyncio.BufferedProtocol`, so that TCP reads land in 4 KiB kept for it instead of asyncio's 256 KiB made anew
-for each read; serial transports, which know only ``data_received``, call that.
+It is an `asyncio.BufferedProtocol`: reads from TCP go into a buffer of 4 KiB that is used again, instead of 256 KiB
+that asyncio allocates for each read. Serial transports call only ``data_received``, so it has that too.
 
-Each link also knows when its input was last known to be empty. The application may block the event loop for seconds:
-what is read after that has arrived at any moment since then.
+A link also records when its input was last known to be empty. The application may block the event loop for seconds, and
+bytes that are read after that can have arrived at any moment since then.
 """
 
 from __future__ import annotations
@@ -29,32 +29,33 @@ __all__ = ["FRESH", "Link", "LinkOwner"]
 BUFFER_SIZE = 4096
 
 FRESH = 0.001
-"""Seconds within which no byte can have come on a serial line after its input was empty: one takes 1.04 ms."""
+"""Seconds after the input was empty within which no byte can have come on a serial line: a byte takes 1.04 ms."""
 
-# A close then sends a reset, and the kernel discards what it has not delivered.
+# With this option a close sends a reset, and the kernel discards all undelivered bytes.
 _LINGER_RESET = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
 class LinkOwner(Protocol):
-    """The user of a link. None of these may raise: they run in the event loop's callbacks."""
+    """The user of a link. These methods must not raise: the event loop calls them."""
 
     def link_up(self, link: Link) -> None:
-        """Take *link* into use; it is open."""
+        """Handle that *link* is open."""
 
     def bytes_received(self, data: bytes | memoryview, not_before: float) -> None:
-        """Take bytes. A memoryview is valid only until this returns.
+        """Handle received bytes. A memoryview is valid only until this method returns.
 
-        *not_before* is the time of the event loop when the input was last known to be empty before these bytes came.
+        *not_before* is when the input was last known to be empty before these bytes came.
         """
 
     def link_down(self, link: Link, cause: Exception | None) -> None:
-        """*link* is closed for good; *cause* is None if one side simply closed it."""
+        """Handle that *link* is closed. *cause* is None if it was closed without an error."""
 
 
 class _Scratch:
-    """Memory that the links of one event loop share: none of them uses it across callbacks.
+    """The read buffer that all links of one event loop share. No link uses it after the callback of its read.
 
-    Not across event loops: those of other threads read at the same moment.
+    Each event loop has its own: event loops in other threads read at the same time. A buffer for each link would take
+    45 MB for 10,000 links.
     """
 
     __slots__ = ("__weakref__", "buffer", "count", "time")
@@ -70,7 +71,8 @@ _scratches_lock = Lock()
 
 
 def _scratch(loop: asyncio.AbstractEventLoop) -> _Scratch:
-    if sys.platform == "win32":  # its event loop reads ahead, into a buffer for each link
+    # The event loop of Windows starts a read before bytes arrive, so each link needs its own buffer.
+    if sys.platform == "win32":
         return _Scratch(loop)
     with _scratches_lock:
         scratch = _scratches.get(loop)
@@ -80,7 +82,10 @@ def _scratch(loop: asyncio.AbstractEventLoop) -> _Scratch:
 
 
 class Link(asyncio.BufferedProtocol):
-    """One open link to a controller. Transports are never asked for their class: every event loop has its own."""
+    """One connection to a controller.
+
+    It never checks the class of a transport, because each event loop has its own transport classes.
+    """
 
     __slots__ = (
         "_aborted",
@@ -108,22 +113,22 @@ class Link(asyncio.BufferedProtocol):
         self._descriptor = -1
         self._aborted = False
         self.opening: bool = False
-        """Whether the transport is still in the hands of what opens it: see `opened`."""
+        """Whether the code that opens the transport still uses it. See `opened`."""
         self._up = False
-        """Whether the owner knows the link."""
+        """Whether `LinkOwner.link_up` was called."""
         self._sized = False
-        """Whether a read goes straight from the kernel to the buffer, so that a short read shows an empty input."""
+        """Whether reads go directly from the kernel to the buffer. Then a short read means that the input was empty."""
         self._hides_input = False
         """Whether the transport may hold input that has left the kernel (TLS)."""
         self._read_at = loop.time()
         self.empty_at: float = self._read_at
         """When the input was last known to be empty."""
         self.lost: asyncio.Future[None] = loop.create_future()
-        """Done when the transport has released everything."""
+        """Done when the transport has released its resources."""
         self.reset_address: tuple[Any, ...] | None = None
         """The local address to connect from again, after an `abort` that sent a reset."""
 
-    # What the transport calls.
+    # Called by the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.BaseProtocol`."""
@@ -135,12 +140,12 @@ class Link(asyncio.BufferedProtocol):
         encrypted = transport.get_extra_info("sslcontext") is not None
         self._sized = not encrypted and transport.get_extra_info("socket") is not None
         if not encrypted:
-            # With TLS, what came with the end of the handshake is in the transport already.
+            # Not with TLS: the transport may already hold bytes that came with the end of the handshake.
             self.unread(self._scratch.time())
         self._up = True
         self._owner.link_up(self)
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # the buffer is there already
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # the buffer has a fixed size
         """See `asyncio.BufferedProtocol`."""
         self._read_at = self._scratch.time()
         return self._buffer
@@ -149,6 +154,8 @@ class Link(asyncio.BufferedProtocol):
         """See `asyncio.BufferedProtocol`."""
         not_before = self.empty_at
         short = nbytes < BUFFER_SIZE
+        # The rule for `empty_at`: the input was empty when a read returned fewer bytes than it could. That read began
+        # at `_read_at`. Where a read says nothing about the kernel (TLS), ask the kernel.
         if not self._sized:
             self._hides_input = not short
             self.unread(self._scratch.time())
@@ -158,7 +165,7 @@ class Link(asyncio.BufferedProtocol):
             self._owner.bytes_received(self._buffer[:nbytes], not_before)
 
     def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`. The size of *data* says nothing about what the transport has left unread."""
+        """See `asyncio.Protocol`. The size of *data* does not show whether more bytes are unread."""
         not_before = self.empty_at
         self.unread(self._scratch.time())
         if not self._aborted:
@@ -174,15 +181,15 @@ class Link(asyncio.BufferedProtocol):
         if self._up:
             self._owner.link_down(self, exc)
 
-    # What the owner calls.
+    # Called by the owner.
 
     def unread(self, now: float) -> int | None:
-        """Return how many bytes wait in the kernel, or None where that cannot be told.
+        """Return the number of unread bytes in the kernel, or None if that is not known.
 
-        *now* is a time of the event loop taken before the call. With 0, the input is known to have been empty then.
+        *now* is the time just before the call. If the result is 0, the input was empty at that time.
         """
         transport = self._transport
-        # A transport that is closing may have closed its descriptor, and another link may have got the number.
+        # A transport that is closing may have closed its descriptor, and the number may belong to another link now.
         descriptor = self._descriptor
         if descriptor < 0 or transport is None or self._hides_input or transport.is_closing():
             return None
@@ -198,25 +205,25 @@ class Link(asyncio.BufferedProtocol):
         return unread
 
     def note_read(self, until: float) -> None:
-        """Note that all input that had arrived at *until* has been read, where `unread` could not tell."""
+        """Record that all input that had arrived at *until* was read. For links where `unread` returns None."""
         self.empty_at = max(self.empty_at, until)
 
     def write(self, data: bytes) -> None:
-        """Send *data*. On a link that is breaking this does nothing, and `link_down` follows."""
+        """Send *data*. If the link is failing, nothing is sent, and `LinkOwner.link_down` follows."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
         try:
             transport.write(data)
-        except (OSError, RuntimeError):  # some transports raise for a port that was pulled instead of reporting it
+        except (OSError, RuntimeError):  # some transports raise if the port was unplugged, instead of closing
             transport.abort()
 
     def abort(self, *, discard: bool = False) -> None:
         """Close at once. The owner gets no more bytes.
 
-        With *discard*, what the other side has not received yet is discarded, as far as this machine still has it:
-        over TCP by a reset instead of an orderly close (then `reset_address` is set), on a serial port by clearing its
-        output queue.
+        With *discard*, bytes that have not left this machine are discarded, so that a command cannot be executed after
+        its caller was told that it failed. Over TCP the connection is reset instead of closed (then `reset_address` is
+        set). On a serial port the output queue is cleared.
         """
         transport = self._transport
         if transport is not None:
@@ -227,7 +234,7 @@ class Link(asyncio.BufferedProtocol):
         self._aborted = True
 
     def opened(self) -> None:
-        """Note that the opening has returned, or raised; close what was aborted meanwhile."""
+        """Record that the opening has returned or raised. Close the transport if `abort` was called before that."""
         self.opening = False
         if self._aborted and self._transport is not None:
             self._close_unless_opening(self._transport)
@@ -235,16 +242,17 @@ class Link(asyncio.BufferedProtocol):
     def _close_unless_opening(self, transport: Any) -> None:
         self._descriptor = -1
         if self.opening:
-            # A transport that is closed before its opening has returned leaves the descriptor to two owners (uvloop).
+            # With uvloop, a transport that is closed before its opening has returned leaves a descriptor that two
+            # objects would close. `opened` closes it later.
             return
         transport.abort()
         if not transport.is_closing():
-            # uvloop closes a transport whose opening is cancelled without a call of connection_lost, and its abort
-            # does nothing then.
+            # If its opening is cancelled, uvloop closes a transport without a call of connection_lost. abort() does
+            # nothing then.
             asyncio.get_running_loop().call_soon(self.connection_lost, None)
 
     def discard_output(self) -> bool:
-        """Discard what was written and has not left this machine; return whether that takes an `abort`."""
+        """Discard written bytes that have not left this machine. Return True if that needs a call of `abort`."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return False
@@ -256,7 +264,7 @@ class Link(asyncio.BufferedProtocol):
 
     def _discard(self, transport: asyncio.Transport) -> None:
         if self.discard_output():
-            with suppress(OSError):  # closed already
+            with suppress(OSError):  # already closed
                 sock = transport.get_extra_info("socket")
                 address = sock.getsockname()
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
@@ -264,7 +272,7 @@ class Link(asyncio.BufferedProtocol):
 
 
 def _descriptor(transport: asyncio.BaseTransport) -> int:
-    """Return the descriptor that *transport* reads from, or -1 where there is none that can be asked."""
+    """Return the descriptor that *transport* reads from, or -1 if it has none or does not show it."""
     if sys.platform != "win32":
         for name in ("socket", "serial"):
             fileno: Callable[[], Any] | None = getattr(transport.get_extra_info(name), "fileno", None)
@@ -275,14 +283,14 @@ def _descriptor(transport: asyncio.BaseTransport) -> int:
 
 
 def _holds_output(transport: asyncio.Transport, sock: Any) -> bool:
-    """Return whether bytes wait here that the other side has not acknowledged. Where nothing tells, they may."""
+    """Return whether this machine has bytes that the other side has not acknowledged. True if that is not known."""
     if transport.get_write_buffer_size():
         return True
     if sys.platform == "win32":
         return True
     count = array("i", [0])
     try:
-        fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, count)  # the same number as SIOCOUTQ
+        fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, count)  # has the same number as SIOCOUTQ, the one for sockets
     except OSError:
         return True
     return count[0] > 0
@@ -292,5 +300,5 @@ def _clear_output(transport: asyncio.Transport) -> None:
     port = transport.get_extra_info("serial")
     clear = getattr(port, "reset_output_buffer", None) or getattr(port, "reset_write_buffer", None)
     if clear is not None:
-        with suppress(Exception):  # a port that was pulled raises termios.error, which is no OSError
+        with suppress(Exception):  # an unplugged port raises termios.error, which is not an OSError
             clear()

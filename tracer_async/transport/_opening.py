@@ -1,4 +1,4 @@
-"""Opens the link to an address, and raises one kind of error for each way in which that fails."""
+"""Opens the link to an address. Each kind of failure has its own error."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from importlib.util import find_spec
 from typing import Any
 
 from tracer_async.errors import AddressError, LinkError, MissingExtraError
+from tracer_async.transport._link import Link
 from tracer_async.transport._open_errors import explain
 from tracer_async.transport._serial import PyserialOpener, SerialxOpener
 from tracer_async.transport._tcp import TcpOpener, adopt
 from tracer_async.transport.address import Address, SerialAddress, SimAddress, TcpAddress, UnixAddress
-from tracer_async.transport.link import Link
 
 __all__ = ["TransportFactory", "open_link", "transport_factory"]
 
 TransportFactory = Callable[[Callable[[], Any]], Awaitable[tuple[Any, Any]]]
-"""Opens a link: called with a protocol factory, it returns ``(transport, protocol)``."""
+"""Opens a connection: called with a protocol factory, it returns ``(transport, protocol)``."""
 
-# Seconds between attempts to connect to a Unix socket whose listener does not keep up.
+# Seconds between attempts to connect to a Unix socket while the queue of its listener is full.
 _UNIX_RETRY = 0.05
 
 
 def transport_factory(address: Address, *, ssl_context: ssl.SSLContext | None = None) -> TransportFactory:
-    """Return what opens *address*, each time it is called. Raises MissingExtraError at once if a package is missing."""
+    """Return the transport factory for *address*. Raises MissingExtraError if a package is missing."""
     match address:
         case SerialAddress():
             return _serial(address)
@@ -46,10 +46,11 @@ async def open_link(
     *,
     local_address: tuple[Any, ...] | None = None,
 ) -> Link:
-    """Open a link. Raises a `LinkError` that tells the causes apart, or AddressError if the port refuses an option.
+    """Open a link within *timeout* seconds.
 
-    A TCP connection comes from the port of *local_address*, if that is given and free. When this raises, what was
-    opened until then is closed, and its owner hears nothing of it, except of its end if it was up.
+    A TCP connection uses the port of *local_address*, if one is given and free. Raises the subclass of `LinkError` for
+    the cause, or AddressError if the port does not accept an option. Then everything that was opened is closed. The
+    owner of the link is not called, except for the end of a link that was already up.
     """
     made: list[Link] = []
 
@@ -76,14 +77,14 @@ async def open_link(
             raise
         task = asyncio.current_task()
         if task is not None and task.cancelling():
-            # Also when a factory made another error of the cancellation.
+            # The task was cancelled. A custom factory may have turned the cancellation into another error.
             raise asyncio.CancelledError from error
-        # A factory that the user brought may raise anything, also CancelledError because a task of its own was
-        # cancelled. The client has to go on.
+        # A custom factory may raise anything, even CancelledError from a task of its own. That is a failed attempt and
+        # must not end the client.
         raise explain(name, error, timeout) from error
 
 
-# Errors that need no explanation, and those that are no failure of the opening.
+# Raised unchanged: errors with an explanation, and exceptions that are not a failure to open.
 _PASSED_ON = (LinkError, AddressError, MissingExtraError, KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
@@ -98,7 +99,7 @@ def _unix(address: UnixAddress) -> TransportFactory:
                 try:
                     sock.connect(address.path)
                     break
-                except BlockingIOError:  # the listener's queue is full; nothing tells when it no longer is
+                except BlockingIOError:  # the queue of the listener is full, and no event reports when it has space
                     await asyncio.sleep(_UNIX_RETRY)
             connecting = loop.create_unix_connection(lambda: made, sock=sock)
         except BaseException:
@@ -110,7 +111,7 @@ def _unix(address: UnixAddress) -> TransportFactory:
 
 
 def _sim(address: SimAddress) -> TransportFactory:
-    # The simulator uses this package, so it is imported only when it is needed.
+    # Imported here, because the simulator imports this library, and most clients do not need it.
     from tracer_async.simulator import SimulatedTracer, open_in_process
 
     tracer = SimulatedTracer(seed=address.seed, time_scale=address.time_scale, start_hour=address.start_hour)

@@ -1,0 +1,39 @@
+"""The panel of counters of a live view."""
+
+from __future__ import annotations
+
+from math import ceil, isfinite
+
+from rich import box
+from rich.panel import Panel
+from rich.text import Text
+
+from tracer_async import SessionStats
+from tracer_async.cli.tally import counted
+from tracer_async.cli.wrapping import joined
+
+__all__ = ["statistics_panel"]
+
+
+def statistics_panel(stats: SessionStats, age: float, width: int) -> Panel:
+    """Return the counters, and the maximum *age* of the reading in seconds if it is known. Faults are in color."""
+    items = [
+        _item(counted(stats.requests, "request")),
+        _item(counted(stats.answers, "answer")),
+        _item(counted(stats.timeouts, "timeout"), stats.timeouts),
+        _item(f"{stats.late} late", stats.late),
+        _item(f"{stats.unsolicited} unsolicited", stats.unsolicited),
+        _item(counted(stats.echoes, "echo", "echoes"), stats.echoes),
+        _item(counted(stats.frames, "frame")),
+        _item(counted(stats.corrupt_frames, "damaged frame"), stats.corrupt_frames),
+        _item(counted(stats.noise_bytes, "stray byte"), stats.noise_bytes),
+        _item(counted(stats.links, "connection")),
+    ]
+    if isfinite(age):
+        items.append(_item(f"reading at most {ceil(age * 1000)} ms old"))
+    # The frame of the panel and its padding have 4 columns.
+    return Panel(joined(items, width - 4), title="statistics", title_align="left", box=box.ROUNDED)
+
+
+def _item(text: str, faults: int = 0) -> Text:
+    return Text(text, style="yellow" if faults else "")
