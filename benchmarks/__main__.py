@@ -6,17 +6,29 @@ import argparse
 import sys
 import time
 
-from benchmarks import captures, decode, fleet, hostile_bytes, importing, round_trip, scaling, serial_line
+from benchmarks import (
+    blocking,
+    captures,
+    decode,
+    fleet,
+    gateway,
+    gateway_streams,
+    hostile_bytes,
+    importing,
+    round_trip,
+    scaling,
+    serial_line,
+)
 from benchmarks.measure import FULL, QUICK
 from benchmarks.page import targets_table, write_page
 
-ROWS = (decode, hostile_bytes, captures, round_trip, serial_line, fleet, importing)
+ROWS = (decode, hostile_bytes, captures, round_trip, blocking, serial_line, fleet, gateway, gateway_streams, importing)
 
 
 def main() -> int:
     """Measure everything, print it and write it down."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").partition(":")[0])
-    parser.add_argument("--quick", action="store_const", dest="effort", const=QUICK, help="within two minutes; noisier")
+    parser.add_argument("--quick", action="store_const", dest="effort", const=QUICK, help="within 4 minutes; noisier")
     parser.add_argument("--no-page", action="store_true", help="leave the pages in docs/ as they are")
     parser.set_defaults(effort=FULL)
     options = parser.parse_args()

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from tracer_async import RealtimeData
 
-__all__ = ["STEP", "Stamp", "stamp_of", "stamped"]
+__all__ = ["STEP", "Stamp", "stamp_of", "stamp_of_words", "stamped"]
 
 STEP = 0.0001
 """Seconds of the fast clock: the resolution of a stamp."""
@@ -35,8 +35,15 @@ def stamped(reading: RealtimeData, stamp: Stamp) -> RealtimeData:
 def stamp_of(reading: RealtimeData) -> Stamp | None:
     """Return the stamp of a reading, None if no controller ever made it."""
     fields = (reading.pv_voltage, reading.load_current, reading.charge_current, reading.over_discharge_voltage)
-    words = [round(value * 100) for value in fields]
-    if _sum(words) != round(reading.battery_full_voltage * 100):
+    return stamp_of_words([round(value * 100) for value in fields], round(reading.battery_full_voltage * 100))
+
+
+def stamp_of_words(words: list[int], check: int) -> Stamp | None:
+    """Return the stamp in PV voltage, load current, charge current and over-discharge voltage, all in hundredths.
+
+    *check* is the voltage of the full battery, in hundredths. Returns None if no controller ever made such a reading.
+    """
+    if _sum(words) != check:
         return None
     return Stamp(words[3], (words[0] << 32 | words[1] << 16 | words[2]) * STEP)
 

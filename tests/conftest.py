@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import pytest
 
+from tests.drivers import selected
 from tests.links import LINKS, Link
 from tests.peer import Peer
 
@@ -50,6 +51,13 @@ async def link(request: pytest.FixtureRequest) -> AsyncIterator[Link]:
     """A simulated controller behind each kind of transport in turn."""
     async with entered_in_one_task(request.param(require)) as link:
         yield link
+
+
+@pytest.fixture(params=["asyncio", "blocking"])
+def driver(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run the test with the asyncio client and with the blocking client. It must use `client_of`."""
+    with selected(request.param):
+        yield
 
 
 @pytest.fixture

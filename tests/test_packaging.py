@@ -32,7 +32,12 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tracer_async").rglob("*.py")}
-    assert sources | {"tracer_async/py.typed"} == {name for name in names if ".dist-info/" not in name}
+    # The dashboard has files of its own, next to its modules.
+    web = ROOT / "tracer_async" / "gateway" / "web"
+    files = (path for path in web.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc"))
+    served = {path.relative_to(ROOT).as_posix() for path in files}
+    assert served
+    assert sources | served | {"tracer_async/py.typed"} == {name for name in names if ".dist-info/" not in name}
 
 
 def test_the_sdist_holds_what_the_tests_need(built: Path) -> None:
@@ -41,6 +46,7 @@ def test_the_sdist_holds_what_the_tests_need(built: Path) -> None:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "README.md", "LICENSE", "Makefile", "conftest.py", "tests/test_packaging.py"} <= names
     assert {f"examples/{path.name}" for path in (ROOT / "examples").glob("*.py")} <= names
+    assert {"deploy/Containerfile", "deploy/compose/gateway/gateway.toml", "docs/gateway.md"} <= names
 
 
 def test_every_link_of_the_readme_leads_to_a_file_of_the_sdist(built: Path) -> None:
@@ -60,7 +66,7 @@ def test_the_wheel_has_no_extras_for_developers(built: Path) -> None:
         (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         lines = archive.read(metadata).decode("utf-8").splitlines()
     extras = {line.removeprefix("Provides-Extra: ") for line in lines if line.startswith("Provides-Extra: ")}
-    assert extras == {"all", "bulk", "cli", "fast", "parquet", "serial", "serialx"}
+    assert extras == {"all", "bulk", "cli", "fast", "gateway", "parquet", "serial", "serialx"}
     assert "Classifier: Framework :: AnyIO" not in lines
 
 

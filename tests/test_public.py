@@ -36,21 +36,32 @@ PUBLIC = {
         Request Session SessionEvent SessionOptions SessionStats WriteSettings crc16
     """,
     "tracer_async.simulator": """
-        FAULT_KINDS Fault FaultKind Faults Installation SimulatedTracer Stage open_in_process parse_fault serve_pty
-        serve_tcp serve_unix
+        FAULT_KINDS Fault FaultKind Faults Installation Replay SimulatedTracer Stage open_in_process parse_fault
+        serve_pty serve_tcp serve_unix
     """,
     "tracer_async.capture": """
-        KINDS NOISE_PIECE Capture CaptureFormat CapturedEvent decode_capture decode_chunks guess_format read_capture
+        KINDS NOISE_PIECE Burst Capture CaptureFormat CapturedEvent DamagedLine LinkChange MissingRecords Record
+        Recorder Recording RecordingHeader anonymized decode_capture decode_chunks guess_format read_capture readings_of
+        to_line
     """,
     "tracer_async.transport": """
         Address SerialAddress SimAddress TcpAddress TransportFactory UnixAddress parse_address
     """,
+    "tracer_async.records": "DATA_FIELDS Value line_protocol_point rounded_age to_record utc",
+    "tracer_async.sync": "TracerClient",
+    "tracer_async.doctor": "FINDING_IDS Finding Severity diagnose",
+    "tracer_async.sharing": "Listener ObservedExchange Sharing SharingStats share",
     "tracer_async.cli": "main",
 }
 
 # Modules without an underscore, apart from the packages. All of their names are public, in their own package or in
-# `tracer_async`, except those that are listed after them. The modules of the command are a separate application.
+# `tracer_async`, except those that are listed after them. The command and the gateway are applications.
 MODULES = {
+    "tracer_async.records": "DATA_FIELDS Value line_protocol_point rounded_age to_record utc",
+    "tracer_async.compat": """
+        Commands NetTracer Tracer TracerCRCError TracerException TracerMalformedDataError TracerReadTimeout
+        TracerSyncTimeout
+    """,
     "tracer_async.errors": "",
     "tracer_async.client.client": "",
     "tracer_async.client.fleet": "",
@@ -79,7 +90,8 @@ def test_public_names(package: str) -> None:
 
 def test_every_module_that_is_not_internal_is_one_of_these() -> None:
     names = {module_name(path) for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"}
-    public = {name for name in names if "._" not in name and not name.startswith("tracer_async.cli.")}
+    applications = ("tracer_async.cli.", "tracer_async.gateway.")
+    public = {name for name in names if "._" not in name and not name.startswith(applications)}
     assert public - {"tracer_async.__main__"} == set(MODULES)
 
 
@@ -207,10 +219,29 @@ def is_of_the_command(module: str) -> bool:
 PUBLIC_PLACES = {*PUBLIC, "tracer_async.errors"} - {"tracer_async.cli"}
 
 
+def is_of_the_gateway(module: str) -> bool:
+    return module == "tracer_async.gateway" or module.startswith("tracer_async.gateway.")
+
+
 @pytest.mark.parametrize("module", [name for name in SOURCES if is_of_the_command(name)])
 def test_the_command_uses_public_names_only(module: str) -> None:
     used = {source for source, _ in imported(SOURCES[module]) if not is_of_the_command(source)}
-    assert used <= PUBLIC_PLACES
+    of_the_gateway = {source for source in used if is_of_the_gateway(source)}
+    assert not [source for source in of_the_gateway if "._" in source]
+    assert used - of_the_gateway <= PUBLIC_PLACES
+
+
+@pytest.mark.parametrize("module", [name for name in SOURCES if is_of_the_gateway(name)])
+def test_the_gateway_uses_public_names_only(module: str) -> None:
+    for source, taken in imported(SOURCES[module]):
+        if not is_of_the_gateway(source) and taken != "__version__":
+            assert source in PUBLIC_PLACES, source
+            assert taken is None or taken in import_module(source).__all__, (source, taken)
+
+
+def test_only_the_command_uses_the_gateway() -> None:
+    users = {module for module, tree in SOURCES.items() if any(is_of_the_gateway(name) for name, _ in imported(tree))}
+    assert not [module for module in users if not is_of_the_gateway(module) and not is_of_the_command(module)]
 
 
 def test_the_examples_use_public_names_only() -> None:

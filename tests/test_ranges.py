@@ -14,6 +14,7 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,15 +37,17 @@ from tracer_async import (
     TracerClient,
     poll,
 )
-from tracer_async.capture import decode_chunks
+from tracer_async.capture import Burst, Recording, decode_chunks
 from tracer_async.protocol import SessionOptions
 from tracer_async.protocol._numbers import RANGES, Range
-from tracer_async.simulator import Faults, Installation, SimulatedTracer, serve_tcp
+from tracer_async.sharing import share
+from tracer_async.simulator import Faults, Installation, Replay, SimulatedTracer, serve_tcp
 
 PAGE = (Path(__file__).parents[1] / "docs" / "ranges.md").read_text(encoding="utf-8")
 URL = "tcp://127.0.0.1:1"
 DATA = RealtimeData.from_bytes(bytes.fromhex("CE04A4060000E8035604A005010000500000000037E80300"))
 CAPTURE = Frame(0, 0xA0, DATA.to_bytes()).encode(start_up=False)
+RECORDING = Recording(None, (Burst("controller", CAPTURE),))
 SETTINGS = {
     "battery_type": BatteryType.GEL,
     "battery_capacity": 100,
@@ -139,6 +142,12 @@ async def with_poll(value: Any) -> None:
         tracer.poll(value)
 
 
+async def with_share(name: str, value: Any) -> None:
+    with TemporaryDirectory() as folder:
+        async with TracerClient("sim:") as tracer, share(tracer, f"unix:{folder}/socket", **{name: value}):
+            pass
+
+
 async def with_port(value: Any) -> None:
     try:
         async with serve_tcp(STILL, "192.0.2.1", value):  # an address that no machine uses
@@ -195,6 +204,10 @@ OPTIONS = [
     number("backoff[0]", 0.001, LARGEST, "TracerClient", first_backoff),
     number("backoff[1]", 0.001, LARGEST, "TracerClient", last_backoff),
     number("max_age", 0, LARGEST, "read_realtime", with_max_age),
+    number("max_age", 0, LARGEST, "share", partial(with_share, "max_age")),
+    number("reply_within", 0, 3600, "share", partial(with_share, "reply_within"), above=True),
+    whole("max_clients", 1, 10_000, "share", partial(with_share, "max_clients")),
+    number("idle_timeout", 1, 1e9, "share", partial(with_share, "idle_timeout")),
     number("interval", 0.001, 1e9, "poll", lambda value: poll(TracerClient(URL), value)),
     number("interval", 0.001, 1e9, "TracerClient.poll", with_poll),
     number("interval", 0.001, 1e9, "Fleet.add", partial(fleet_member, "interval")),
@@ -243,6 +256,7 @@ OPTIONS = [
     number("sunset", 0, 24, "Installation", partial(installation, "sunset"), above=True),
     number("cloudiness", 0, 1, "Installation", partial(installation, "cloudiness")),
     number("temperature", -20, 60, "Installation", partial(installation, "temperature")),
+    number("speed", 0, 1e6, "Replay", lambda value: Replay(RECORDING, speed=value)),
     whole("port", 0, 65535, "serve_tcp", with_port),
 ]
 EVERY_OPTION = pytest.mark.parametrize("option", OPTIONS, ids=str)

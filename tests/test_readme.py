@@ -88,7 +88,8 @@ def test_a_command_line_of_the_readme_is_accepted(
 ) -> None:
     """Its arguments are parsed; nothing is run."""
     monkeypatch.chdir(tmp_path)
-    Path("capture.bin").touch()
+    for file in ("capture.bin", "line.jsonl", "report.jsonl"):
+        Path(file).touch()
     arguments = shlex.split(command)[1:]
     context = cli.make_context("tracer-async", list(arguments), resilient_parsing=True)
     name, found, rest = cli.resolve_command(context, arguments)

@@ -35,7 +35,7 @@ def test_make_help_lists_each_target_in_one_line(require: Callable[[str], str], 
 
 
 def test_targets_that_take_minutes_are_described_for_contributors() -> None:
-    quick = {"help", "demo", "man", "picture", "format", "clean"}
+    quick = {"help", "demo", "gateway", "man", "picture", "format", "clean"}
     assert all(f"| `make {target}" in CONTRIBUTING for target in phony_targets() - quick)
 
 
@@ -48,6 +48,7 @@ def test_tools_for_developers_are_groups_and_no_extras() -> None:
         "fast",
         "bulk",
         "parquet",
+        "gateway",
         "all",
     }
 

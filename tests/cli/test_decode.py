@@ -15,9 +15,9 @@ import pytest
 
 from tests.cli.conftest import Command, Start, environment
 from tracer_async.capture import decode_capture
-from tracer_async.cli.formats import DATA_FIELDS
 from tracer_async.cli.output_file import progress
 from tracer_async.protocol import START_UP, BatteryType, ControlSettings, Frame, LoadMode, RealtimeData
+from tracer_async.records import DATA_FIELDS
 
 CAPTURES = Path(__file__).parents[3] / "shared" / "captures"
 TORN = bytes.fromhex("eb90eb90eb9000a018d204d30400000e005304a5050100001f00000000330a0000995b7f")

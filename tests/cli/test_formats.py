@@ -18,7 +18,7 @@ from line_protocol_parser import parse_line
 from referencing import Registry
 
 from tests.cli.conftest import Answer, Command
-from tracer_async import Frame, Reading, RealtimeData, TracerError
+from tracer_async import Frame, Reading, RealtimeData, TracerError, records
 from tracer_async.cli import formats
 from tracer_async.transport import parse_address
 
@@ -75,7 +75,7 @@ def test_the_schema_of_a_reading_requires_each_field_and_allows_no_other() -> No
 
 def test_the_schema_has_the_fields_of_a_reading_in_their_order() -> None:
     fields = SCHEMAS["reading"]["$defs"]["data"]
-    assert list(fields["properties"]) == fields["required"] == list(DATA.to_dict()) == list(formats.DATA_FIELDS)
+    assert list(fields["properties"]) == fields["required"] == list(DATA.to_dict()) == list(records.DATA_FIELDS)
 
 
 def test_the_page_describes_every_field() -> None:
@@ -89,7 +89,7 @@ def test_json_holds_what_the_schema_says(reading: Reading) -> None:
     value = validate(formats.to_json("sim:", reading), "reading")
     assert value["ok"] is reading.ok
     if reading.data is not None:
-        assert {name: value[name] for name in formats.DATA_FIELDS} == reading.data.to_dict()
+        assert {name: value[name] for name in records.DATA_FIELDS} == reading.data.to_dict()
     else:
         assert value["error"] == str(reading.error)
 
@@ -109,7 +109,7 @@ def test_a_measurement_is_never_said_to_be_newer_than_it_may_be(reading: Reading
 def test_csv_has_the_same_values_in_the_same_columns_with_or_without_a_reading(reading: Reading, address: str) -> None:
     text = f"{formats.CSV_HEADER}\n{formats.to_csv(address, reading)}\n"
     (row,) = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    record = formats.to_record(address, reading)
+    record = records.to_record(address, reading)
     expected = {
         name: str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
         for name, value in {name: record.get(name) for name in row}.items()
@@ -121,7 +121,7 @@ def test_csv_has_the_same_values_in_the_same_columns_with_or_without_a_reading(r
 @given(readings | failures, texts)
 def test_a_parser_reads_the_same_values_from_line_protocol(reading: Reading, address: str) -> None:
     point = parse_line(formats.to_line_protocol(address, reading))
-    record = formats.to_record(address, reading)
+    record = records.to_record(address, reading)
     del record["time"]
     tag = str(record.pop("address"))
     assert point["measurement"] == "tracer"
@@ -152,7 +152,7 @@ def test_every_time_has_its_offset(zone: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("TZ", zone)
     time.tzset()
     try:
-        people, programs = formats.local(1_780_000_000.9), formats.utc(1_780_000_000.25)
+        people, programs = formats.local(1_780_000_000.9), records.utc(1_780_000_000.25)
     finally:
         monkeypatch.undo()
         time.tzset()
@@ -254,7 +254,7 @@ def failure_of(out: str, form: str) -> tuple[str, str]:
     if form == "csv":
         (row,) = csv.DictReader(io.StringIO(out))
         assert row["ok"] == "false"
-        assert all(row[name] == "" for name in ("age", *formats.DATA_FIELDS))
+        assert all(row[name] == "" for name in ("age", *records.DATA_FIELDS))
         return row["address"], row["error"]
     point = parse_line(out)
     assert point["fields"].keys() == {"ok", "error"}
@@ -313,4 +313,4 @@ def test_every_event_of_a_capture_as_json(command: Command, tmp_path: Path) -> N
     kinds = {"noise", "start-up", "read request", "reading", "load request", "load", "settings", "settings reply"}
     assert {event["kind"] for event in events} == kinds | {"malformed", "unknown", "damaged", "summary"}
     reading = next(event for event in events if event["kind"] == "reading")
-    assert {name: reading[name] for name in formats.DATA_FIELDS} == DATA.to_dict()
+    assert {name: reading[name] for name in records.DATA_FIELDS} == DATA.to_dict()

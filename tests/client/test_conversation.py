@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.drivers import both_drivers, client_of
 from tests.peer import READING, SETTINGS, Peer, load, realtime
 from tracer_async import (
     ConnectionState,
@@ -36,7 +37,7 @@ ON, OFF = READING._replace(load_on=True), READING._replace(load_on=False)
 def client(peer: Peer, **options: object) -> TracerClient:
     """A client with short timeouts and no retries."""
     defaults = {"timeout": 0.1, "retries": 0, "fence": 0.1, "backoff": (0.001, 0.01), "max_timeouts": 1000}
-    return TracerClient(peer.url, **defaults | options)  # type: ignore[arg-type]
+    return client_of(peer.url, **defaults | options)
 
 
 ARGUMENTS: dict[str, list[Any]] = {"set_load": [True], "write_settings": [SETTINGS]}
@@ -60,6 +61,7 @@ async def take_first_reading(peer: Peer, tracer: TracerClient) -> None:
 # No answer
 
 
+@both_drivers
 async def test_a_response_timeout_error_names_command_attempts_and_time(peer: Peer) -> None:
     async with client(peer, retries=2, fence=0.0) as tracer:
         with pytest.raises(ResponseTimeoutError) as caught:
@@ -72,6 +74,7 @@ async def test_a_response_timeout_error_names_command_attempts_and_time(peer: Pe
         assert tracer.stats.requests == tracer.stats.timeouts == 3
 
 
+@both_drivers
 async def test_a_read_without_answer_is_retried(peer: Peer) -> None:
     async with client(peer, retries=1) as tracer:
         reading = asyncio.create_task(tracer.read_realtime())
@@ -81,6 +84,7 @@ async def test_a_read_without_answer_is_retried(peer: Peer) -> None:
         assert await reading == READING
 
 
+@both_drivers
 async def test_settings_are_never_retried(peer: Peer) -> None:
     async with client(peer, retries=5) as tracer:
         await take_first_reading(peer, tracer)
@@ -96,6 +100,7 @@ async def test_settings_are_never_retried(peer: Peer) -> None:
 # The fence
 
 
+@both_drivers
 async def test_a_late_reply_is_discarded_and_ends_the_fence(peer: Peer) -> None:
     async with client(peer, fence=30.0) as tracer:
         with pytest.raises(ResponseTimeoutError):
@@ -148,6 +153,7 @@ async def test_a_reading_that_may_answer_an_older_request_has_the_age_of_that_re
         assert (await reading).age <= asyncio.get_running_loop().time() - asked + 0.1
 
 
+@both_drivers
 async def test_a_reply_to_another_command_is_unsolicited(peer: Peer) -> None:
     async with client(peer, **LONG_TIMEOUTS) as tracer:
         reading = asyncio.create_task(tracer.read_realtime())
@@ -157,6 +163,7 @@ async def test_a_reply_to_another_command_is_unsolicited(peer: Peer) -> None:
         assert tracer.stats.unsolicited == 1
 
 
+@both_drivers
 async def test_a_late_reply_to_an_earlier_write_does_not_confirm_the_next_write(peer: Peer) -> None:
     """After an unanswered write the client first reads. The answer shows that no reply to the write is pending."""
     async with client(peer) as tracer:
@@ -172,6 +179,7 @@ async def test_a_late_reply_to_an_earlier_write_does_not_confirm_the_next_write(
         await writing
 
 
+@both_drivers
 async def test_no_request_is_sent_while_a_duplicate_reply_is_incomplete(peer: Peer) -> None:
     """The first part of the duplicate arrives together with the reply."""
     async with client(peer, **LONG_TIMEOUTS) as tracer:
@@ -203,6 +211,7 @@ async def test_no_request_is_sent_while_a_duplicate_reply_is_incomplete(peer: Pe
         b"Port already in use\r\n",
     ],
 )
+@both_drivers
 async def test_a_good_reply_after_damaged_bytes_is_found(peer: Peer, before: bytes) -> None:
     async with client(peer) as tracer:
         reading = asyncio.create_task(tracer.read_realtime())
@@ -211,6 +220,7 @@ async def test_a_good_reply_after_damaged_bytes_is_found(peer: Peer, before: byt
         assert await reading == READING
 
 
+@both_drivers
 @pytest.mark.parametrize("data", [b"", bytes(23), bytes(25), b"\xff" * 24])
 async def test_a_malformed_reply_raises_with_its_bytes_and_keeps_the_connection(peer: Peer, data: bytes) -> None:
     async with client(peer, **LONG_TIMEOUTS) as tracer:
@@ -230,6 +240,7 @@ async def test_a_malformed_reply_raises_with_its_bytes_and_keeps_the_connection(
 # The load
 
 
+@both_drivers
 async def test_an_unanswered_switch_is_verified_by_a_reading(peer: Peer) -> None:
     async with client(peer) as tracer:
         await take_first_reading(peer, tracer)
@@ -240,6 +251,7 @@ async def test_an_unanswered_switch_is_verified_by_a_reading(peer: Peer) -> None
         assert await switching is LoadState.ON
 
 
+@both_drivers
 async def test_a_switch_that_was_not_executed_is_retried(peer: Peer) -> None:
     async with client(peer, retries=1) as tracer:
         await take_first_reading(peer, tracer)
@@ -252,6 +264,7 @@ async def test_a_switch_that_was_not_executed_is_retried(peer: Peer) -> None:
         assert await switching is LoadState.ON
 
 
+@both_drivers
 async def test_a_switch_that_cannot_be_verified_raises_load_unknown_error(peer: Peer) -> None:
     async with client(peer, fence=0.0) as tracer:
         with pytest.raises(LoadUnknownError) as caught:
@@ -259,6 +272,7 @@ async def test_a_switch_that_cannot_be_verified_raises_load_unknown_error(peer: 
         assert isinstance(caught.value.__cause__, ResponseTimeoutError)
 
 
+@both_drivers
 async def test_a_switch_that_the_controller_does_not_follow_raises_load_refused_error(peer: Peer) -> None:
     async with client(peer, retries=3, **LONG_TIMEOUTS) as tracer:
         await take_first_reading(peer, tracer)
@@ -272,6 +286,7 @@ async def test_a_switch_that_the_controller_does_not_follow_raises_load_refused_
         assert peer.idle
 
 
+@both_drivers
 async def test_a_late_reply_to_an_earlier_switch_is_not_a_success(peer: Peer) -> None:
     """On, off and on again, with each reply after the end of its fence: an ambiguous answer must be verified."""
     async with client(peer, fence=0.0) as tracer:
@@ -289,6 +304,7 @@ async def test_a_late_reply_to_an_earlier_switch_is_not_a_success(peer: Peer) ->
             assert caught.value.reading.load_on is not on
 
 
+@both_drivers
 async def test_a_reading_requested_before_the_switch_does_not_verify_it(peer: Peer) -> None:
     async with client(peer, fence=0.0, retries=1) as tracer:
         await take_first_reading(peer, tracer)
@@ -338,6 +354,7 @@ async def test_a_write_is_sent_before_queued_reads(peer: Peer) -> None:
         await asyncio.gather(first, queued, switching)
 
 
+@both_drivers
 async def test_max_age_returns_the_last_reading_until_it_is_too_old(peer: Peer) -> None:
     async with client(peer, **LONG_TIMEOUTS) as tracer:
         reading = asyncio.create_task(tracer.read_realtime(max_age=60.0))
@@ -437,6 +454,7 @@ async def test_a_lost_connection_is_reopened_and_the_read_retried(peer: Peer, ca
     assert ["lost" in record.message for record in caplog.records] == [True, False]
 
 
+@both_drivers
 async def test_a_write_in_flight_raises_link_lost_error_when_the_connection_is_lost(peer: Peer) -> None:
     async with client(peer, **LONG_TIMEOUTS) as tracer:
         await take_first_reading(peer, tracer)
@@ -464,7 +482,7 @@ async def test_a_request_waits_for_a_connection_at_most_connect_timeout() -> Non
 
 async def test_a_request_that_waits_for_a_reconnection_names_the_error_of_the_last_attempt() -> None:
     async with serve_tcp() as url:
-        tracer = TracerClient(url, connect_timeout=0.2, backoff=(0.01, 0.01))
+        tracer = client_of(url, connect_timeout=0.2, backoff=(0.01, 0.01))
         await tracer.open()
         states = tracer.state_changes()
     try:
@@ -476,12 +494,13 @@ async def test_a_request_that_waits_for_a_reconnection_names_the_error_of_the_la
         await tracer.aclose()
 
 
+@both_drivers
 async def test_start_offline_opens_a_client_without_a_connection() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     with pytest.raises(LinkRefusedError):
-        await TracerClient(f"127.0.0.1:{port}").open()
-    async with TracerClient(f"127.0.0.1:{port}", start_offline=True, backoff=(0.001, 0.001)) as tracer:
+        await client_of(f"127.0.0.1:{port}").open()
+    async with client_of(f"127.0.0.1:{port}", start_offline=True, backoff=(0.001, 0.001)) as tracer:
         assert tracer.state is ConnectionState.CONNECTING
         async with serve_tcp(port=port):
             assert (await tracer.read_realtime()).charging
@@ -516,7 +535,7 @@ async def test_the_backoff_grows_while_a_bridge_sends_only_a_banner(
         await sleep(0)
 
     monkeypatch.setattr("tracer_async.client._reconnect.asyncio.sleep", sleep_and_record)
-    monkeypatch.setattr("tracer_async.client._reconnect.random.uniform", lambda low, high: high)
+    monkeypatch.setattr("tracer_async.client._retrying.random.uniform", lambda low, high: high)
     peer.on_connect = b"Port already in use\r\n"
     async with client(peer, backoff=(1.0, 8.0)):
         for number in range(6):
@@ -550,7 +569,7 @@ async def test_an_unreferenced_subscription_is_removed(peer: Peer) -> None:
 
 
 async def test_a_client_that_is_not_open_raises_link_closed_error_with_a_hint() -> None:
-    tracer = TracerClient("sim:")
+    tracer = client_of("sim:")
     for call in (tracer.read_realtime, tracer.frames, lambda: tracer.poll(1.0)):
         with pytest.raises(LinkClosedError, match="async with"):
             await call()  # type: ignore[misc]

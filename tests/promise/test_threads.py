@@ -113,6 +113,7 @@ ASYNC_CALLS: dict[str, Callable[[TracerClient], Awaitable[Any]]] = {
 }
 
 CALLS: dict[str, Callable[[TracerClient], Any]] = {
+    "connection": lambda tracer: tracer.connection(),
     "frames": lambda tracer: tracer.frames(),
     "poll": lambda tracer: tracer.poll(1.0),
     "state_changes": lambda tracer: tracer.state_changes(),

@@ -42,6 +42,7 @@ from tracer_async.transport.address import (
         ("sim:", SimAddress()),
         ("sim://", SimAddress()),
         ("sim:?seed=7&time_scale=60&start_hour=4.5", SimAddress(7, 60.0, 4.5)),
+        ("sim:?replay=day%201/line.0&speed=0.5", SimAddress(replay="day 1/line.0", speed=0.5)),
         ("  tcp://host:1 ", TcpAddress("host", 1)),
     ],
 )
@@ -96,6 +97,7 @@ def test_a_url_is_parsed_into_its_address(url: str, address: Address) -> None:
         ("sim:?time_scale=nan", "time_scale must be"),
         ("sim:?seed=-1", "seed must be 0 to"),
         ("sim:?seed=1_0", "seed must be a whole number"),
+        ("sim:?speed=-1", "speed must be"),
         ("sim:?seed=1&seed=2", "seed is given twice"),
         ("sim:?start_hour=24", "start_hour must be at least 0 and below 24 h"),
         ("sim:?seed", "NAME=VALUE"),

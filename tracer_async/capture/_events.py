@@ -9,13 +9,14 @@ Two rules:
 
 from __future__ import annotations
 
-import json
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from itertools import chain
 from typing import BinaryIO, NamedTuple, TypeVar
 
+from tracer_async.capture._json_lines import Burst, DamagedLine, MissingRecords, read_records, split_lines
 from tracer_async.errors import CaptureError
 from tracer_async.protocol import OVERHEAD, Event, Frame, FrameDecoder, Noise
 
@@ -31,6 +32,8 @@ __all__ = [
 
 T = TypeVar("T")
 
+_log = logging.getLogger("tracer_async.capture")
+
 NOISE_PIECE = 4096
 """Maximum bytes of one noise event. Longer noise is split into events of this size."""
 
@@ -38,8 +41,9 @@ NOISE_PIECE = 4096
 _CHUNK = 1 << 16
 _HEAD = 256
 # Limits that bound the memory: a file that exceeds them is not a capture of a serial line with two or three senders.
-_MAX_LINE = 1 << 20
 _MAX_SENDERS = 16
+# Damaged lines of a recording that are logged one by one.
+_MAX_LOGGED = 20
 # Noise events, of up to 4 KiB each, that are kept before the first frame.
 _MAX_HELD_EVENTS = 256
 
@@ -59,7 +63,8 @@ class CaptureFormat(StrEnum):
     """Hexadecimal text: ``EB90EB90``, ``eb 90``, ``EB:90``, ``0xEB, 0x90``. A single digit is a byte too, because
     Arduino programs print it without the leading 0."""
     JSON_LINES = "jsonl"
-    """One JSON object per line, ``{"from": "controller", "hex": "eb90..."}``. Every sender has its own decoder."""
+    """One JSON object per line, ``{"from": "controller", "hex": "eb90..."}``. Recordings are of this format too. Every
+    sender has its own decoder."""
 
 
 class CapturedEvent(NamedTuple):
@@ -98,6 +103,7 @@ def read_capture(source: BinaryIO, capture_format: CaptureFormat | None = None) 
 
     Raises CaptureError before the first event if the file is empty or has no frame (a file that starts with more than
     1 MiB of noise raises it at the end). For an invalid line of text, raises it after all events before this line.
+    Damaged lines of a recording are skipped, with a warning in the log ``tracer_async.capture``.
     """
     return require_frame(_decode(read_bursts(source, capture_format)), _has_frame, _MAX_HELD_EVENTS)
 
@@ -123,7 +129,7 @@ def read_bursts(
         head = head.removeprefix(_BYTE_ORDER_MARK)
     chunks = chain([head], iter(lambda: read(size), b""))
     if capture_format is CaptureFormat.JSON_LINES:
-        return _from_json(_lines(chunks))
+        return _from_json(split_lines(chunks))
     return (("", data) for data in (_from_hex(chunks) if capture_format is CaptureFormat.HEX else chunks))
 
 
@@ -215,34 +221,23 @@ def require_frame(parts: Iterator[T], has_frame: Callable[[T], bool], maximum: i
     raise CaptureError("not a capture of an MT-5 line: there is no frame in it")
 
 
-def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    rest = b""
-    for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from lines
-        if len(rest) > _MAX_LINE:
-            raise CaptureError(f"not a capture: it has a line of more than {_MAX_LINE} bytes")
-    if rest:
-        yield rest
-
-
 def _from_json(lines: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
     senders: set[str] = set()
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            burst = json.loads(line)
-            sender, data = burst.get("from", ""), bytes.fromhex(burst["hex"])
-        # The line may be any JSON value, and the object may have any types: all of that is one error of the file.
-        except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
-            sender = None
-        if not isinstance(sender, str):
-            raise CaptureError(f'line {number} is not of the form {{"from": "controller", "hex": "eb90..."}}')
-        senders.add(sender)
-        if len(senders) > _MAX_SENDERS:
-            raise CaptureError(f"not a capture: it has more than {_MAX_SENDERS} senders")
-        yield sender, data
+    damaged = 0
+    for record in read_records(lines):
+        if isinstance(record, Burst):
+            senders.add(record.sender)
+            if len(senders) > _MAX_SENDERS:
+                raise CaptureError(f"not a capture: it has more than {_MAX_SENDERS} senders")
+            yield record.sender, record.data
+        elif isinstance(record, DamagedLine):
+            damaged += 1
+            if damaged <= _MAX_LOGGED:
+                _log.warning("line %d was skipped: %s", record.number, record.reason)
+        elif isinstance(record, MissingRecords):
+            _log.warning("%d records are missing: the recorder could not write them", record.number)
+    if damaged > _MAX_LOGGED:
+        _log.warning("%d damaged lines were skipped in all", damaged)
 
 
 def _from_hex(chunks: Iterable[bytes]) -> Iterator[bytes]:

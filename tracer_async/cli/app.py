@@ -13,10 +13,17 @@ import click
 from tracer_async import __version__
 from tracer_async.cli.control import load, settings
 from tracer_async.cli.decode import decode
+from tracer_async.cli.doctor import doctor
 from tracer_async.cli.exit_codes import ExitCode, exit_code, table
+from tracer_async.cli.gateway import gateway
+from tracer_async.cli.history import history
+from tracer_async.cli.listen import listen
 from tracer_async.cli.options import URL_VARIABLE, verbose_option
 from tracer_async.cli.ports import ports
 from tracer_async.cli.read import read
+from tracer_async.cli.record import record
+from tracer_async.cli.replay import replay
+from tracer_async.cli.share import share
 from tracer_async.cli.simulate import simulate
 from tracer_async.cli.watch import watch
 from tracer_async.errors import TracerError
@@ -25,16 +32,13 @@ __all__ = ["cli", "run"]
 
 
 _HELP = f"""Read and control EPsolar Tracer solar charge controllers with the MT-5 port.
+Data goes to standard output, messages go to standard error.
 
 \b
-URL is one of
+URL is one of these; the default is the environment variable {URL_VARIABLE}:
   /dev/ttyUSB0, COM3, serial:///dev/ttyUSB0   a serial port
-  192.168.1.20:8088, tcp://HOST:PORT          a serial-to-TCP bridge
-  tls://HOST:PORT                             a bridge behind TLS
-  unix:/run/tracer.sock                       a Unix socket
-  sim:                                        a simulated controller
-
-The default URL is the environment variable {URL_VARIABLE}. Data goes to standard output, messages go to standard error.
+  192.168.1.20:8088, tcp://HOST:PORT          a TCP bridge; also tls://
+  unix:/run/tracer.sock, sim:                 a Unix socket, a simulator
 """
 
 
@@ -65,7 +69,22 @@ def cli(ctx: click.Context) -> None:
         ctx.color = False  # rich respects these variables, click does not
 
 
-for _command in (read, watch, load, settings, ports, simulate, decode):
+for _command in (
+    read,
+    watch,
+    load,
+    settings,
+    ports,
+    simulate,
+    share,
+    listen,
+    decode,
+    record,
+    replay,
+    doctor,
+    gateway,
+    history,
+):
     cli.add_command(_command)
 
 

@@ -11,11 +11,12 @@ import click
 
 from tracer_async.cli.event_loop import run_async
 from tracer_async.cli.exit_codes import ExitCode
-from tracer_async.cli.formats import Format, Value, utc
+from tracer_async.cli.formats import Format
 from tracer_async.cli.options import Number, client_of, format_option, link_options, resolved_url
 from tracer_async.cli.settings_words import LOAD_MODES, LOAD_MODES_2, settings_to_dict
 from tracer_async.errors import LinkLostError, TracerError
 from tracer_async.protocol import BatteryType, ControlSettings, Frame, LoadMode, WriteSettings
+from tracer_async.records import Value, utc
 
 __all__ = ["load", "settings"]
 

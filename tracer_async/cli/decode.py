@@ -15,9 +15,9 @@ import click
 
 from tracer_async.capture import CapturedEvent, CaptureFormat, read_capture
 from tracer_async.cli.export import Writer, export, write_csv, write_parquet
-from tracer_async.cli.formats import Format
+from tracer_async.cli.formats import Format, printable
 from tracer_async.cli.meanings import Meaning, meaning_of
-from tracer_async.cli.options import format_option, verbose_option
+from tracer_async.cli.options import format_option, show_warnings, verbose_option
 from tracer_async.cli.parquet_file import ParquetFile
 from tracer_async.cli.tally import Tally
 from tracer_async.errors import CaptureError
@@ -53,7 +53,8 @@ def decode(file: BinaryIO, output: Format | None, path: Path | None, input_forma
     A capture is one of
       binary   the bytes of a line as they are
       hex      text: EB90EB90, eb 90, EB:90 or 0xEB, 0x90
-      jsonl    a line for each burst: {"from": "controller", "hex": "eb90..."}
+      jsonl    a line for each burst: {"from": "controller", "hex": "eb90..."}, or
+               a recording: tracer-async record and replay
 
     Offsets count bytes, in a jsonl capture those of one sender. Damage is listed; it does not change the exit code.
 
@@ -74,6 +75,7 @@ def decode(file: BinaryIO, output: Format | None, path: Path | None, input_forma
             raise click.UsageError("Standard output is a terminal, and Parquet is binary: add --output FILE.")
     write = {Format.CSV: write_csv, Format.PARQUET: write_parquet}.get(output) or _list_writer(path, output)
     form = CaptureFormat(input_format) if input_format else None
+    show_warnings("tracer_async.capture")
     with _naming(file):
         export(write, file, form, path, summary=output in (Format.CSV, Format.PARQUET))
 
@@ -126,8 +128,7 @@ def _told_apart(events: Iterator[CapturedEvent]) -> Iterator[CapturedEvent]:
 
 
 def _text_line(captured: CapturedEvent, meaning: Meaning) -> str:
-    # The name comes from the file: none of its control characters may reach the terminal.
-    name = "".join(letter if letter.isprintable() else "?" for letter in captured.sender[:12])
+    name = printable(captured.sender[:12])
     sender = f"{name:12} " if name else ""
     line = f"{captured.offset:>9}  {sender}{meaning.kind:14} {meaning.words}".rstrip()
     color = {"damaged": "red", "malformed": "red", "noise": "yellow", "start-up": "bright_black"}.get(meaning.kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from itertools import zip_longest
 
 from tracer_async.errors import (
     AddressError,
@@ -35,6 +36,7 @@ class ExitCode(IntEnum):
     MISSING_EXTRA = 9
     NOT_CONFIRMED = 10
     AMBIGUOUS = 11
+    WARNING = 12
     INTERRUPTED = 130
     TERMINATED = 143
 
@@ -53,6 +55,7 @@ _MEANINGS = {
     ExitCode.MISSING_EXTRA: "a package is not installed",
     ExitCode.NOT_CONFIRMED: "not confirmed by the user",
     ExitCode.AMBIGUOUS: "ambiguous answer",
+    ExitCode.WARNING: "the doctor has a warning",
     ExitCode.INTERRUPTED: "ended with Ctrl-C",
     ExitCode.TERMINATED: "ended by SIGTERM",
 }
@@ -83,6 +86,9 @@ def meanings() -> dict[ExitCode, str]:
 
 def table() -> str:
     """Return all codes and their meanings, in two columns of a text of 78."""
-    lines = [f"{code.value:>3}  {meaning}" for code, meaning in _MEANINGS.items()]
+    # The two signals have one line, so that the help fits on a screen.
+    lines = [f"{code.value:>3}  {meaning}" for code, meaning in _MEANINGS.items() if code < ExitCode.INTERRUPTED]
+    lines.append(f"{ExitCode.INTERRUPTED.value:>3}, {ExitCode.TERMINATED.value}  ended with Ctrl-C, by SIGTERM")
     half = (len(lines) + 1) // 2
-    return "\n".join(f"{left:38}{right}" for left, right in zip(lines[:half], lines[half:], strict=True))
+    rows = zip_longest(lines[:half], lines[half:], fillvalue="")
+    return "\n".join(f"{left:38}{right}".rstrip() for left, right in rows)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from tracer_async.capture import CapturedEvent
-from tracer_async.cli.formats import FLAGS, Value
+from tracer_async.cli.formats import FLAGS
 from tracer_async.cli.settings_words import settings_to_dict
 from tracer_async.cli.tally import counted, start_up_size
 from tracer_async.protocol import (
@@ -18,6 +18,7 @@ from tracer_async.protocol import (
     Noise,
     RealtimeData,
 )
+from tracer_async.records import Value
 
 __all__ = ["Meaning", "meaning_of"]
 

@@ -22,6 +22,8 @@ __all__ = [
     "interval_option",
     "link_options",
     "resolved_url",
+    "show_warnings",
+    "trace_option",
     "url_argument",
     "usage_errors",
     "verbose_option",
@@ -97,13 +99,7 @@ def interval_option(command: F) -> F:
 def link_options(command: F) -> F:
     """Add what every command has that talks to a controller."""
     for option in (
-        click.option(
-            "--trace",
-            is_flag=True,
-            expose_value=False,
-            callback=_trace,
-            help="Log every byte sent and received to standard error, in hexadecimal and decoded.",
-        ),
+        trace_option,
         click.option(
             "-r",
             "--retries",
@@ -125,6 +121,17 @@ def link_options(command: F) -> F:
     ):
         command = option(command)
     return verbose_option(command)
+
+
+def trace_option(command: F) -> F:
+    """Add ``--trace``."""
+    return click.option(
+        "--trace",
+        is_flag=True,
+        expose_value=False,
+        callback=_trace,
+        help="Log every byte sent and received to standard error, in hexadecimal and decoded.",
+    )(command)
 
 
 def client_of(url: str, timeout: float, retries: int, *, start_offline: bool = False) -> TracerClient:
@@ -219,6 +226,13 @@ def _trace(ctx: click.Context, _param: click.Parameter, chosen: bool) -> None:
         ctx.meta["trace"] = True
         _log_to_standard_error()
         logging.getLogger("tracer_async.wire").setLevel(logging.DEBUG)
+
+
+def show_warnings(logger: str) -> None:
+    """Let the warnings of *logger* go to standard error without -v, too."""
+    log = logging.getLogger(logger)
+    if log.getEffectiveLevel() > logging.WARNING:
+        log.setLevel(logging.WARNING)
 
 
 def _log_to_standard_error() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from tracer_async.cli.formats import DATA_FIELDS
 from tracer_async.errors import MissingExtraError
+from tracer_async.records import DATA_FIELDS
 
 if TYPE_CHECKING:
     import numpy as np

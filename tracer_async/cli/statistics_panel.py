@@ -11,24 +11,23 @@ from rich.text import Text
 from tracer_async import SessionStats
 from tracer_async.cli.tally import counted
 from tracer_async.cli.wrapping import joined
+from tracer_async.protocol import DecoderStats
 
 __all__ = ["statistics_panel"]
 
 
-def statistics_panel(stats: SessionStats, age: float, width: int) -> Panel:
-    """Return the counters, and the maximum *age* of the reading in seconds if it is known. Faults are in color."""
+def statistics_panel(stats: SessionStats | DecoderStats, age: float, width: int) -> Panel:
+    """Return the counters, and the maximum *age* of the reading in seconds if it is known. Faults are in color.
+
+    A listener sends no requests. Its stray bytes are left out: the start-up bytes of each request count as such.
+    """
     items = [
-        _item(counted(stats.requests, "request")),
-        _item(counted(stats.answers, "answer")),
-        _item(counted(stats.timeouts, "timeout"), stats.timeouts),
-        _item(f"{stats.late} late", stats.late),
-        _item(f"{stats.unsolicited} unsolicited", stats.unsolicited),
-        _item(counted(stats.echoes, "echo", "echoes"), stats.echoes),
         _item(counted(stats.frames, "frame")),
         _item(counted(stats.corrupt_frames, "damaged frame"), stats.corrupt_frames),
-        _item(counted(stats.noise_bytes, "stray byte"), stats.noise_bytes),
-        _item(counted(stats.links, "connection")),
     ]
+    if isinstance(stats, SessionStats):
+        stray = _item(counted(stats.noise_bytes, "stray byte"), stats.noise_bytes)
+        items = [*_of_requests(stats), *items, stray, _item(counted(stats.links, "connection"))]
     if isfinite(age):
         items.append(_item(f"reading at most {ceil(age * 1000)} ms old"))
     # The frame of the panel and its padding have 4 columns.
@@ -37,3 +36,14 @@ def statistics_panel(stats: SessionStats, age: float, width: int) -> Panel:
 
 def _item(text: str, faults: int = 0) -> Text:
     return Text(text, style="yellow" if faults else "")
+
+
+def _of_requests(stats: SessionStats) -> list[Text]:
+    return [
+        _item(counted(stats.requests, "request")),
+        _item(counted(stats.answers, "answer")),
+        _item(counted(stats.timeouts, "timeout"), stats.timeouts),
+        _item(f"{stats.late} late", stats.late),
+        _item(f"{stats.unsolicited} unsolicited", stats.unsolicited),
+        _item(counted(stats.echoes, "echo", "echoes"), stats.echoes),
+    ]

@@ -7,8 +7,9 @@ from rich.table import Table
 from rich.text import Text
 
 from tracer_async import Reading
-from tracer_async.cli.formats import local, rounded_age
+from tracer_async.cli.formats import local
 from tracer_async.protocol import RealtimeData
+from tracer_async.records import rounded_age
 
 __all__ = ["ALARMS", "alarm_words", "reading_table"]
 

@@ -18,9 +18,11 @@ from rich.text import Text
 
 from tracer_async import ConnectionState, Reading, RealtimeData, SessionStats
 from tracer_async.cli.chart_panel import CHARTS, chart_panel
+from tracer_async.cli.charts import step_of
 from tracer_async.cli.statistics_panel import statistics_panel
 from tracer_async.cli.tables import alarm_words
 from tracer_async.cli.wrapping import joined, message_lines
+from tracer_async.protocol import DecoderStats
 
 __all__ = ["STATES", "Client", "View", "clock_time", "footer"]
 
@@ -45,10 +47,10 @@ STATES = {
 
 
 class Client(Protocol):
-    """What a view needs of a `TracerClient`."""
+    """What a view needs of a `TracerClient` or a `Listener`."""
 
     @property
-    def stats(self) -> SessionStats:
+    def stats(self) -> SessionStats | DecoderStats:
         """The counters."""
 
     @property
@@ -57,21 +59,26 @@ class Client(Protocol):
 
 
 class View:
-    """What `watch` shows of one controller. Drawn by rich at any size from 40 by 16 on."""
+    """What `watch` and `listen` show of one controller. Drawn by rich at any size from 40 by 16 on.
 
-    def __init__(self, address: str, interval: float, clock: Callable[[], float] = time.time) -> None:
+    *interval* is None if another master asks for the readings.
+    """
+
+    def __init__(self, address: str, interval: float | None, clock: Callable[[], float] = time.time) -> None:
         self._address = address
         self._interval = interval
+        self._column = interval or 1.0
         self._clock = clock
         self._points: deque[tuple[float, RealtimeData]] = deque(
-            maxlen=min(3000, max(120, int(_MINUTES * 60 / interval)))
+            maxlen=min(3000, max(120, int(_MINUTES * 60 / self._column)))
         )
         self._last: Reading | None = None
         self._error: Reading | None = None
         self._recovered_at: float | None = None
         self._failures = 0
         self._state = ConnectionState.CONNECTING
-        self._stats = SessionStats(*[0] * len(SessionStats._fields))
+        self._why_old: str | None = None
+        self._stats: SessionStats | DecoderStats = SessionStats(*[0] * len(SessionStats._fields))
         self._ended = False
 
     def follow(self, tracers: Mapping[str, Client]) -> None:
@@ -91,6 +98,14 @@ class View:
         self._last = reading
         self._failures = 0
         self._points.append((reading.time, reading.data))
+
+    def expect(self, gap: float) -> None:
+        """Draw charts for readings that come every *gap* seconds, more or less. Few gaps change the columns."""
+        self._column = step_of(1.0, 1.25 * gap, 1)
+
+    def mark_old(self, reason: str | None) -> None:
+        """Mark the numbers as old, and show *reason*, until this is called with None."""
+        self._why_old = reason
 
     def end(self) -> None:
         """Note that the watch is over: what is shown now does not change any more."""
@@ -117,14 +132,13 @@ class View:
         has_charts = free >= least
         limits = self._limits(width)
         body: list[RenderableType] = [numbers, *([limits] if fits(limits, beside=least) else [])]
-        age = inf if self._last is None or self._is_old else self._last.age
-        statistics = statistics_panel(self._stats, age, width)
+        statistics = statistics_panel(self._stats, self._age(), width)
         has_statistics = fits(statistics, beside=least)
         if has_charts:
             # A failed reading moves the axis on, too, and leaves a gap.
-            until = self._error.time if self._error else 0.0
+            until = self._clock() if self._why_old else self._error.time if self._error else 0.0
             rows = min(_MOST_CHART_ROWS, (free - 2) // len(CHARTS))
-            body.append(chart_panel(self._points, self._interval, until, width, rows, plain=options.ascii_only))
+            body.append(chart_panel(self._points, self._column, until, width, rows, plain=options.ascii_only))
         if has_statistics:
             body.append(statistics)
         yield Group(header, *body, *foot)
@@ -140,14 +154,24 @@ class View:
     @property
     def _is_old(self) -> bool:
         """Whether something went wrong after the reading that is shown."""
-        return self._failures > 0 or self._state is ConnectionState.DOWN
+        return self._failures > 0 or self._state is ConnectionState.DOWN or self._why_old is not None
+
+    def _age(self) -> float:
+        """Return the maximum age of the reading in seconds. It is infinite if nobody knows it or it is old."""
+        if self._last is None or self._is_old:
+            return inf
+        # Another master may read seldom, so the time since then counts too.
+        since = max(0.0, self._clock() - self._last.time) if self._interval is None else 0.0
+        return self._last.age + since
 
     def _title(self) -> Text:
         if self._last is None:
             return Text("no reading" if self._ended else "waiting for the first reading")
         if self._is_old:
             return Text(f"old: read at {clock_time(self._last.time)}", style="bold red")
-        return Text(f"read at {clock_time(self._last.time)}" if self._ended else "now")
+        # The next reading may come at any time, so the last one heard is never called the present one.
+        has_time = self._ended or self._interval is None
+        return Text(f"read at {clock_time(self._last.time)}" if has_time else "now")
 
     def _numbers(self, width: int) -> Panel:
         is_wide = width >= _TWO_COLUMNS
@@ -212,6 +236,8 @@ class View:
 
     def _message(self, width: int) -> list[Text]:
         """Return the last error, as long as it matters."""
+        if self._why_old is not None:
+            return message_lines(Text(self._why_old, style="red"), width, _MOST_MESSAGE_ROWS)
         if self._error is None:
             return []
         if self._recovered_at is not None and self._clock() > self._recovered_at + _RECOVERED:
@@ -224,8 +250,10 @@ class View:
         return message_lines(Text(message, style="red" if self._failures else "dim"), width, _MOST_MESSAGE_ROWS)
 
 
-def footer(interval: float) -> Text:
+def footer(interval: float | None) -> Text:
     """Return the last line of a live view."""
+    if interval is None:
+        return Text("sends nothing; q ends", style="dim")
     return Text(f"every {interval:g} s; q ends", style="dim")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
@@ -18,6 +17,7 @@ from tracer_async.cli import formats
 from tracer_async.cli.event_loop import run_async
 from tracer_async.cli.exit_codes import exit_code
 from tracer_async.cli.formats import TO_LINE, Format
+from tracer_async.cli.live import can_draw
 from tracer_async.cli.options import client_of, format_option, interval_option, link_options, resolved_url
 from tracer_async.cli.systemd import is_service, notify_ready
 
@@ -89,7 +89,7 @@ def watch(
     With several URLs the view has a line for each controller. A failed reading does not end the watch: its error is
     shown in the view, or goes to standard error. If every reading failed, the exit code is that of the last error.
     """
-    is_live = output is None and not plain and _is_terminal(ctx)
+    is_live = output is None and not plain and can_draw(ctx)
     if wait is None:
         wait = output in TO_LINE or is_service()
     source = _several if len(urls) > 1 else _one
@@ -195,13 +195,6 @@ async def _several(urls: tuple[str, ...], options: _Options) -> AsyncIterator[_S
 
 
 # The live view
-
-
-def _is_terminal(ctx: click.Context) -> bool:
-    """Whether a live view can be drawn: on a real terminal, and one that nothing is logged to at the same time."""
-    if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
-        return False
-    return not ((ctx.meta.get("verbosity") or ctx.meta.get("trace")) and sys.stderr.isatty())
 
 
 def _view(urls: tuple[str, ...], interval: float) -> View | FleetView:

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from enum import StrEnum
+from math import inf
 from typing import Any, Protocol
 from weakref import WeakSet
 
-from tracer_async.client._suspend import suspended_seconds
+from tracer_async.client._recording import LineRecorder
+from tracer_async.client._results import is_recent, reading_of, twin
+from tracer_async.client._suspend import SUSPEND_TOLERANCE, suspended_seconds
 from tracer_async.client._timer_wheel import CallAt, Timer
 from tracer_async.client.reading import Reading
 from tracer_async.client.subscription import Subscription
@@ -45,9 +47,6 @@ __all__ = ["Connection", "ConnectionState", "Waiter", "running_loop"]
 
 _READ_REALTIME = int(CommandCode.READ_REALTIME)
 
-# The constructor of a NamedTuple calls this. Calling it directly takes half the time.
-_new = tuple.__new__
-
 # Logs all bytes in both directions at level DEBUG. The arguments are the name of the controller, "sent" or "received",
 # and the bytes in hexadecimal. Whether it is enabled is checked once for each link: the check is slow.
 _wire = logging.getLogger("tracer_async.wire")
@@ -62,9 +61,6 @@ _TURNS = 4
 # Maximum reads to wait for if the size of the input is not known: a controller that never stops sending must not
 # prevent requests.
 _MAX_READS = 64
-
-# Tolerance in seconds: `suspended_seconds` reads two clocks, and the process may be interrupted between them.
-_SUSPENDED = 0.5
 
 
 class ConnectionState(StrEnum):
@@ -119,6 +115,7 @@ class Connection:
         "_more_reads",
         "_name",
         "_read_until",
+        "_recorder",
         "_session",
         "_subscriptions",
         "_suspended_limit",
@@ -133,7 +130,9 @@ class Connection:
         "state",
     )
 
-    def __init__(self, options: SessionOptions, call_at: CallAt | None = None) -> None:
+    def __init__(
+        self, options: SessionOptions, call_at: CallAt | None = None, recorder: LineRecorder | None = None
+    ) -> None:
         self._loop = running_loop()
         self._call_at = call_at or self._loop.call_at
         self._name = options.name
@@ -144,7 +143,11 @@ class Connection:
         self._link_timeout = options.link_timeout
         self._timeout = options.timeout
         self._suspended_limit = 0.0
+        # Whether there is a log or a recorder that wants all bytes.
         self._traced = False
+        self._recorder = recorder
+        if recorder is not None:
+            recorder.begin(options.name, self._loop.time(), timeout=options.timeout)
         self._timer: Timer | None = None
         self._timer_at = 0.0
         # Remaining iterations of the event loop until all input that had arrived at `_read_until` is read.
@@ -154,7 +157,7 @@ class Connection:
         self._more_reads = -1
         self._subscriptions: WeakSet[Subscription[Frame]] | None = None
         self._watchers: WeakSet[Subscription[ConnectionState]] | None = None
-        self.state = ConnectionState.CONNECTING
+        self.state: ConnectionState = ConnectionState.CONNECTING
         self.down_cause: Exception | None = None
         """Why there is no link, or why the last one was lost. None if the other side closed it."""
         self.reset_address: tuple[Any, ...] | None = None
@@ -212,16 +215,31 @@ class Connection:
             self._forsake(request, future)
             raise
 
-    def post(self, command: Command[Any], waiter: Waiter) -> Request:
+    def post(self, command: Command[Any], waiter: Waiter, *, send_by: float = inf) -> Request:
         """Queue a request. *waiter* gets the answer or the error. Raises LinkClosedError.
 
+        An urgent command is not sent after *send_by*. Then *waiter* gets nothing: call `withdraw` at that time.
         Call it only in the event loop of the connection: unlike `ask`, it does not check that.
         """
         now = self._loop.time()
-        request = self._session.post(command, now, join=type(command) is ReadRealtime)
+        request = self._session.post(command, now, join=type(command) is ReadRealtime, send_by=send_by)
         request.waiters.append(waiter)
         self._advance(now)
         return request
+
+    def post_fresh(self, waiter: Waiter) -> Request:
+        """Queue a reading that is certainly taken after this call. See `Session.post_fresh`. Otherwise as `post`."""
+        now = self._loop.time()
+        request = self._session.post_fresh(now)
+        request.waiters.append(waiter)
+        self._advance(now)
+        return request
+
+    def withdraw(self, request: Request, waiter: Waiter) -> None:
+        """Remove *waiter* from a request. If no other one waits for it and it is not in flight, it is not sent."""
+        request.waiters.remove(waiter)
+        if not request.waiters:
+            self._session.withdraw(request)
 
     def cancel(self, request: Request, waiter: Waiter) -> None:
         """Remove *waiter* from a request. If no other one waits for it, cancel the request."""
@@ -243,20 +261,19 @@ class Connection:
 
     def reading(self, answer: Answer[Any], skipped: int = 0) -> Reading:
         """Return *answer* as a reading, with the wall-clock time of its arrival. May be called any time later."""
-        value, _, since, received_at, _ = answer
-        before = self._loop.time()
-        wall = time.time()
-        # The process may be interrupted between reading the two clocks. The time of that is added to the age.
-        waited = self._loop.time() - before
-        return _new(Reading, (wall - (before - received_at), value, None, waited + received_at - since, skipped))
+        return reading_of(answer, self._loop.time, skipped)
 
     def recent_reading(self, max_age: float) -> RealtimeData | None:
         """Return the last reading if it is at most *max_age* seconds old and no command was sent after it."""
         self.check_loop()
-        since = self._last_since
-        if self._loop.time() - since > max_age or since < self._session.last_command_sent or self._was_suspended():
-            return None
-        return self._last_reading
+        return self._last_reading if self.is_recent(self._last_since, max_age) else None
+
+    def is_recent(self, since: float, max_age: float) -> bool:
+        """Return whether an answer with `Answer.since` *since* is at most *max_age* seconds old, without a command sent
+        after it.
+        """
+        recent = is_recent(since, self._loop.time(), max_age, self._session.last_command_sent)
+        return recent and not self._was_suspended()
 
     def subscribe(self, subscription: Subscription[Frame]) -> None:
         """Add each good frame to *subscription* while it is referenced. Raises RuntimeError in another event loop."""
@@ -304,6 +321,10 @@ class Connection:
         if link is not None:
             self._closing = link.lost
             link.abort(discard=self._session.has_unanswered_command(now))
+            if self._recorder is not None:
+                self._recorder.record_link(now, up=False, by_client=True)
+        if self._recorder is not None:
+            self._recorder.end()
         self._deliver(events)
         for subscription in [*(self._subscriptions or ()), *(self._watchers or ())]:
             subscription.end()
@@ -332,8 +353,10 @@ class Connection:
         self._link = link
         if self._was_suspended():
             self._last_reading = None
-        self._suspended_limit = suspended_seconds() + _SUSPENDED
-        self._traced = _wire.isEnabledFor(logging.DEBUG)
+        self._suspended_limit = suspended_seconds() + SUSPEND_TOLERANCE
+        self._traced = self._recorder is not None or _wire.isEnabledFor(logging.DEBUG)
+        if self._recorder is not None:
+            self._recorder.record_link(now, up=True)
         self._session.link_up(now)
         self._advance(now)
 
@@ -341,7 +364,7 @@ class Connection:
         """See `LinkOwner`."""
         now = self._loop.time()
         if self._traced:
-            self._trace("received", data)
+            self._trace("received", data, now)
         # No controller answers within `FRESH` after the input was empty, so no suspend is missed if the slow check is
         # skipped then.
         if now - not_before > FRESH and suspended_seconds() > self._suspended_limit:
@@ -360,10 +383,12 @@ class Connection:
     def link_down(self, link: Link, cause: Exception | None) -> None:
         """See `LinkOwner`."""
         if link is self._link:
-            self._lose_link(cause)
+            self._lose_link(cause, by_client=False)
 
-    def _lose_link(self, cause: Exception | None) -> None:
+    def _lose_link(self, cause: Exception | None, *, by_client: bool) -> None:
         now = self._loop.time()
+        if self._recorder is not None:
+            self._recorder.record_link(now, up=False, by_client=by_client, cause=str(cause or ""))
         self._link = None
         self._turns = 0
         self.down_cause = cause
@@ -377,7 +402,7 @@ class Connection:
             link.abort(discard=self._session.has_unanswered_command(self._loop.time()))
             # Kept until a controller answers, because the next attempts may fail.
             self.reset_address = link.reset_address or self.reset_address
-            self._lose_link(cause)
+            self._lose_link(cause, by_client=True)
 
     def _discard_undelivered(self, link: Link | None) -> None:
         """Drop the link if it still holds a command whose caller was told that it failed: it must not be sent later."""
@@ -409,14 +434,17 @@ class Connection:
                     return
                 data = session.send(request, now)
                 if self._traced:
-                    self._trace("sent", data)
+                    self._trace("sent", data, now)
                 link.write(data)
         when = session.deadline(now)
         if when is not None and (self._timer is None or when < self._timer_at):
             self._set_timer(when)
 
-    def _trace(self, direction: str, data: bytes | memoryview) -> None:
-        _wire.debug("%s: %s %s", self._name, direction, data.hex(" "))
+    def _trace(self, direction: str, data: bytes | memoryview, now: float) -> None:
+        if self._recorder is not None:
+            self._recorder.record("client" if direction == "sent" else "controller", data, now)
+        if _wire.isEnabledFor(logging.DEBUG):
+            _wire.debug("%s: %s %s", self._name, direction, data.hex(" "))
 
     def _is_read(self, link: Link, now: float) -> bool:
         """Return whether all input that has arrived is read. If not, `_turn` continues when it is."""
@@ -460,7 +488,7 @@ class Connection:
             data = self._session.data_to_send(now)
             if data:
                 if self._traced:
-                    self._trace("sent", data)
+                    self._trace("sent", data, now)
                 link.write(data)
         self._advance(now)
 
@@ -510,15 +538,6 @@ class Connection:
                 for waiter in event.request.waiters:
                     if not waiter.done():
                         waiter.set_exception(error)
-                        error = _twin(error)
+                        error = twin(error)
             elif isinstance(event, LinkFailed):
                 self._drop_link(event.error)
-
-
-def _twin(error: TracerError) -> TracerError:
-    """Return an equal exception."""
-    twin = type(error).__new__(type(error), *error.args)
-    twin.args = error.args
-    twin.__dict__.update(error.__dict__)
-    twin.__cause__ = error.__cause__
-    return twin

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict
 from tracer_async.protocol import SessionOptions
 from tracer_async.protocol._numbers import check_backoff, check_number, check_whole
 from tracer_async.transport._opening import TransportFactory, transport_factory
-from tracer_async.transport.address import SerialAddress, SimAddress, parse_address
+from tracer_async.transport.address import Address, SerialAddress, SimAddress, parse_address
 
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["ClientOptions", "Target"]
+    from tracer_async.client._recording import LineRecorder
+
+__all__ = ["ClientOptions", "Target", "is_on_network", "session_options"]
 
 
 class ClientOptions(TypedDict, total=False):
@@ -27,6 +29,7 @@ class ClientOptions(TypedDict, total=False):
     max_timeouts: int
     start_up: bool
     ssl_context: ssl.SSLContext | None
+    recorder: LineRecorder | None
 
 
 class Target(NamedTuple):
@@ -53,25 +56,55 @@ class Target(NamedTuple):
         ssl_context: ssl.SSLContext | None,
     ) -> Target:
         """Check the options of a client. Raises TypeError, ValueError, AddressError, MissingExtraError."""
-        # `SessionOptions` checks the others. It has another name for the first of these two, and does not get the
-        # second one for a serial port.
-        connect_timeout = check_number("connect_timeout", connect_timeout)
-        max_timeouts = check_whole("max_timeouts", max_timeouts)
         if callable(url):
             name, factory, on_network = getattr(url, "__name__", type(url).__name__), url, True
         else:
             address = parse_address(url)
             name, factory = str(address), transport_factory(address, ssl_context=ssl_context)
-            # Only on a network can the other side disappear without notice. A serial port reports that it is gone.
-            on_network = not isinstance(address, SerialAddress | SimAddress)
-        session = SessionOptions(
-            name=name,
+            on_network = is_on_network(address)
+        session = session_options(
+            name,
+            on_network=on_network,
             controller_id=controller_id,
-            start_up=start_up,
             timeout=timeout,
             retries=retries,
             fence=fence,
-            link_timeout=connect_timeout,
-            max_timeouts=max_timeouts if on_network else None,
+            connect_timeout=connect_timeout,
+            max_timeouts=max_timeouts,
+            start_up=start_up,
         )
         return cls(session, factory, check_backoff(backoff))
+
+
+def is_on_network(address: Address) -> bool:
+    """Return whether the other side can disappear without notice. A serial port reports that it is gone."""
+    return not isinstance(address, SerialAddress | SimAddress)
+
+
+def session_options(
+    name: str,
+    *,
+    on_network: bool,
+    controller_id: int,
+    timeout: float,
+    retries: int,
+    fence: float,
+    connect_timeout: float,
+    max_timeouts: int,
+    start_up: bool,
+) -> SessionOptions:
+    """Return the options of a client's session. Raises TypeError, ValueError."""
+    # `SessionOptions` checks the others. It has another name for the first of these two, and does not get the second
+    # one for a serial port.
+    connect_timeout = check_number("connect_timeout", connect_timeout)
+    max_timeouts = check_whole("max_timeouts", max_timeouts)
+    return SessionOptions(
+        name=name,
+        controller_id=controller_id,
+        start_up=start_up,
+        timeout=timeout,
+        retries=retries,
+        fence=fence,
+        link_timeout=connect_timeout,
+        max_timeouts=max_timeouts if on_network else None,
+    )

@@ -8,7 +8,10 @@ from __future__ import annotations
 import sys
 import time
 
-__all__ = ["suspended_seconds"]
+__all__ = ["SUSPEND_TOLERANCE", "suspended_seconds"]
+
+SUSPEND_TOLERANCE = 0.5
+"""Seconds of tolerance: `suspended_seconds` reads two clocks, and the process may be interrupted between them."""
 
 if sys.platform == "linux":
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from tracer_async.client._connection import Connection, ConnectionState, running_loop
 from tracer_async.client._options import Target
 from tracer_async.client._reconnect import LinkKeeper
+from tracer_async.client._recording import LineRecorder
 from tracer_async.client._timer_wheel import CallAt
 from tracer_async.client.polling import poll
 from tracer_async.client.reading import Reading
@@ -28,6 +29,7 @@ from tracer_async.protocol import (
 )
 from tracer_async.protocol._numbers import check_flag, check_number
 from tracer_async.transport._opening import TransportFactory
+from tracer_async.transport._threads import call
 
 if TYPE_CHECKING:
     import ssl
@@ -38,6 +40,9 @@ __all__ = ["TracerClient"]
 R = TypeVar("R")
 
 _READ = ReadRealtime()
+
+# Maximum seconds to wait for the end of a recording.
+_RECORDER_TIMEOUT = 5.0
 
 
 class TracerClient:
@@ -64,6 +69,7 @@ class TracerClient:
         is no connection.
     :param start_up: Whether requests begin with the start-up bytes, which wake a sleeping power line.
     :param ssl_context: For ``tls://``. By default the certificates of the system are used.
+    :param recorder: Records all bytes in both directions: a `tracer_async.capture.Recorder`. The client closes it.
     :raises TypeError: if an option is not a number, or a float instead of a whole number.
     :raises ValueError: if an option is out of its range (``docs/ranges.md``).
     :raises AddressError: if the URL is not a valid address.
@@ -77,6 +83,7 @@ class TracerClient:
         "_connection",
         "_keeper",
         "_opened",
+        "_recorder",
         "_start_offline",
         "_target",
         "url",
@@ -96,6 +103,7 @@ class TracerClient:
         start_offline: bool = False,
         start_up: bool = True,
         ssl_context: ssl.SSLContext | None = None,
+        recorder: LineRecorder | None = None,
     ) -> None:
         self._target = Target.of(
             url,
@@ -111,6 +119,7 @@ class TracerClient:
         )
         self.url: str = self._target.session.name
         self._start_offline = start_offline
+        self._recorder = recorder
         self._connection: Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._opened: asyncio.Future[None] | None = None
@@ -150,7 +159,7 @@ class TracerClient:
         if self._connection is not None:
             self._connection.check_loop()
             raise LinkClosedError(self.url, "the client has already been opened: open it only once")
-        connection = self._connection = Connection(self._target.session, call_at)
+        connection = self._connection = Connection(self._target.session, call_at, self._recorder)
         self._opened = opened
         keeper = LinkKeeper(self._target, connection, places)
         # Stored, because asyncio keeps only a weak reference to a running task.
@@ -164,6 +173,9 @@ class TracerClient:
             # Not `await self._keeper`: it was cancelled, and would raise CancelledError here.
             await asyncio.wait([self._keeper])
             await self._connection.wait_closed()
+        if self._recorder is not None:
+            # In a thread, because it waits for the disk. A disk that hangs must not prevent the close.
+            await asyncio.wait([call(self._recorder.close)], timeout=_RECORDER_TIMEOUT)
 
     def _close(self) -> None:
         """Do the part of closing that needs no await, so that a cancellation cannot prevent it."""
@@ -228,7 +240,7 @@ class TracerClient:
         return load
 
     async def write_settings(self, settings: ControlSettings) -> None:
-        """Write all control settings at once. Unverified on hardware: nobody has published a capture of this command.
+        """Write all control settings. Unverified on hardware: there is no public capture of this command.
 
         The command is never repeated. Raises ResponseTimeoutError or LinkLostError if there was no answer: the settings
         may have been written or not, and the protocol has no command to read them back.
@@ -288,6 +300,15 @@ class TracerClient:
         if self._connection is None:
             return SessionStats(*[0] * len(SessionStats._fields))
         return self._connection.stats
+
+    def connection(self) -> Connection:
+        """Return the connection of the open client, for other modules of this library.
+
+        Raises LinkClosedError if it is not open, RuntimeError in another event loop or thread.
+        """
+        connection = self._open_connection()
+        connection.check_loop()
+        return connection
 
     def _open_connection(self) -> Connection:
         connection = self._connection

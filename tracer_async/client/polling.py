@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
 import anyio
 
+from tracer_async.client._ticks import Ticks
 from tracer_async.client.reading import Reading
 from tracer_async.errors import LinkClosedError, TracerError
 from tracer_async.protocol._numbers import check_number
@@ -33,9 +33,7 @@ def poll(tracer: _Readable, interval: float) -> AsyncGenerator[Reading, None]:
 async def _poll(tracer: _Readable, interval: float) -> AsyncGenerator[Reading, None]:
     # Another object than a `TracerClient` may not have this method: then the end is noticed at the next reading.
     wait_closed = getattr(tracer, "wait_closed", None)
-    start = anyio.current_time()
-    tick = 0
-    skipped = 0
+    ticks = Ticks(interval, anyio.current_time())
     while True:
         try:
             reading = await tracer.read()
@@ -43,17 +41,12 @@ async def _poll(tracer: _Readable, interval: float) -> AsyncGenerator[Reading, N
             return
         except TracerError as error:
             reading = Reading(time.time(), None, error)
-        yield reading._replace(skipped=skipped) if skipped else reading
-        now = anyio.current_time()
-        # The first tick in the future. The tolerance is for rounding: without it, a tick that is due exactly now could
-        # count as missed.
-        due = max(tick + 1, math.ceil((now - start) / interval - 1e-6))
-        skipped = due - tick - 1
-        tick = due
+        yield reading._replace(skipped=ticks.skipped) if ticks.skipped else reading
+        due = ticks.next(anyio.current_time())
         if wait_closed is None:
-            await anyio.sleep_until(start + tick * interval)
+            await anyio.sleep_until(due)
             continue
         # Wait for the tick, but end at once when the client is closed.
-        with anyio.CancelScope(deadline=start + tick * interval):
+        with anyio.CancelScope(deadline=due):
             await wait_closed()
             return

@@ -87,7 +87,10 @@ _RANGES = {
     # The lower limit: with 0 a client would retry as fast as the processor allows, if each attempt is refused at once.
     "backoff[0]": Range(where=_CLIENT, low=0.001, unit="s"),
     "backoff[1]": Range(where=_CLIENT, low=0.001, unit="s", words="at least backoff[0], and finite"),
-    "max_age": Range(where="read_realtime", low=0, unit="s"),
+    "max_age": Range(where="read_realtime, share", low=0, unit="s"),
+    "reply_within": Range(where="share", low=0, above=True, high=3600, unit="s"),
+    "max_clients": Range(where="share", low=1, high=10_000, whole=True),
+    "idle_timeout": Range(where="share", low=1, high=1_000_000_000, unit="s"),
     "interval": Range(where="poll, Fleet.add", low=0.001, high=1_000_000_000, unit="s"),
     "connecting": Range(where="Fleet", low=1, whole=True),
     "capacity": Range(where="Fleet", low=1, whole=True),
@@ -147,6 +150,7 @@ _RANGES = {
     "sunset": Range(where=_INSTALLATION, low=0, above=True, high=24, unit="h", words="above sunrise and at most 24 h"),
     "cloudiness": Range(where=_INSTALLATION, low=0, high=1),
     "temperature": Range(where=_INSTALLATION, low=-20, high=60, unit="degrees Celsius"),
+    "speed": Range(where="Replay", low=0, high=1_000_000),
     "port": Range(where="serve_tcp", low=0, high=65535, whole=True),
 }
 

@@ -6,6 +6,7 @@ a connection goes a reading, the *probe*. Its answer proves that no late reply f
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 from tracer_async.protocol._load_switch import LoadSwitch
@@ -35,11 +36,13 @@ class Request:
         "echoes",
         "first_sent",
         "frame",
+        "fresh",
         "internal",
         "measured_after",
         "queued_at",
         "reading",
         "received_before",
+        "send_by",
         "switch",
         "waiters",
     )
@@ -73,6 +76,10 @@ class Request:
         """Whether the session has queued it for itself, and no caller has joined it."""
         self.measured_after: float | None = None
         """A reading that may have been taken before this time is not accepted as the answer. None: any is."""
+        self.fresh: bool = False
+        """Whether a caller wants `measured_after`, and not only the session itself."""
+        self.send_by: float = inf
+        """It is dropped without an event if it would be sent after this time. See `Session.post`."""
         self.waiters: list[Any] = []
         """The callers that wait for the answer. Only the driver uses it."""
 
@@ -107,6 +114,19 @@ class RequestQueue:
             if request.switch is None and request.command == command:
                 return request
         return None
+
+    def find_unsent_reading(self) -> Request | None:
+        """Return a queued reading that was never sent, if there is one."""
+        for request in self.requests:
+            if request.switch is None and request.command == _READ and not request.attempts:
+                return request
+        return None
+
+    def drop_overdue(self, now: float) -> None:
+        """Remove requests with `Request.send_by` in the past from the front of the queue."""
+        requests = self.requests
+        while requests and requests[0].send_by < now:
+            del requests[0]
 
     def put(self, command: Command[Any], attempts: int, now: float, switch: LoadSwitch | None = None) -> Request:
         """Add a request at the end."""
@@ -174,7 +194,8 @@ class RequestQueue:
         """Drop the probe, because it is not needed or its connection is lost. Callers that joined it keep a reading."""
         probe, self._probe = self._probe, None
         if probe is not None:
-            probe.measured_after = None
+            if not probe.fresh:
+                probe.measured_after = None
             if probe.internal:
                 self.remove(probe)
 

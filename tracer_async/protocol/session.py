@@ -200,8 +200,11 @@ class Session:
 
     # Requests of callers.
 
-    def post(self, command: Command[Any], now: float, *, join: bool = False) -> Request:
+    def post(self, command: Command[Any], now: float, *, join: bool = False, send_by: float = inf) -> Request:
         """Queue a request. With *join*, return an equal request that is not answered yet, if there is one.
+
+        With *send_by*, an urgent command is not sent after that time. It is then dropped without an event, so the
+        driver needs a timer of its own, and calls `withdraw`.
 
         A command other than a reading is sent only when its reply cannot be confused with an earlier one: see
         `Exchange.clear_from`. Raises LinkClosedError if the session is closed, and the errors of ``command.to_bytes``.
@@ -215,7 +218,38 @@ class Session:
             if request is not None:
                 request.internal = False
                 return request
-        return self._queue.put(command, self._options.retries + 1 if command.repeatable else 1, now)
+        request = self._queue.put(command, self._options.retries + 1 if command.repeatable else 1, now)
+        request.send_by = send_by
+        return request
+
+    def post_fresh(self, now: float) -> Request:
+        """Queue a reading that is certainly taken after *now*, or join a queued one that was never sent.
+
+        A reading in flight is not joined: the controller may have taken it before. If the answer may be the reply to an
+        earlier reading or a copy of one, the reading is sent again. So it is sent at the earliest `DUPLICATE_WINDOW`
+        after the last reply to a reading. Raises LinkClosedError if the session is closed.
+        """
+        if self._closed:
+            raise self._closed_error()
+        request = self._queue.find_unsent_reading()
+        if request is None:
+            request = self._queue.put(_READ, self._options.retries + 1, now)
+        request.internal = False
+        request.fresh = True
+        request.measured_after = now
+        return request
+
+    def withdraw(self, request: Request) -> None:
+        """Remove a request for which nobody waits from the queue.
+
+        Unlike `cancel`, this leaves a request in flight until it is answered: to abandon it would delay the requests of
+        other callers by the fence.
+        """
+        if self._queue.is_needed(request):
+            request.internal = True
+        elif request is not self._flight:
+            self._queue.remove(request)
+            self._queue.end_probe(request)
 
     def switch_load(self, load: LoadState, now: float) -> Request:
         """Queue a switch of the load. It ends when its outcome is known: see `LoadSwitch`.
@@ -349,8 +383,13 @@ class Session:
 
     def next_request(self, now: float) -> Request | None:
         """Return the request that may be sent now; None if there is none."""
-        if self._flight is not None or not self._up or not self._queue.requests:
+        queue = self._queue
+        if self._flight is not None or not self._up or not queue.requests:
             return None
+        if queue.requests[0].send_by < now:
+            queue.drop_overdue(now)
+            if not queue.requests:
+                return None
         request, when = self._next(now)
         return request if when <= now else None
 

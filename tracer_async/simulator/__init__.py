@@ -3,6 +3,7 @@
 from tracer_async.simulator._charger import Stage
 from tracer_async.simulator._inprocess import open_in_process
 from tracer_async.simulator._plant import Installation
+from tracer_async.simulator._replay import Replay
 from tracer_async.simulator.device import SimulatedTracer
 from tracer_async.simulator.faults import FAULT_KINDS, Fault, FaultKind, Faults, parse_fault
 from tracer_async.simulator.servers import serve_pty, serve_tcp, serve_unix
@@ -13,6 +14,7 @@ __all__ = [
     "FaultKind",
     "Faults",
     "Installation",
+    "Replay",
     "SimulatedTracer",
     "Stage",
     "open_in_process",

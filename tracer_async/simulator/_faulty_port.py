@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from tracer_async.protocol import OVERHEAD, CommandCode, Event, Frame, FrameDecoder, LoadState
 from tracer_async.simulator import _damage
 from tracer_async.simulator._port import Discard, Ending, Port, SimulatedPort, Step, Wait
+from tracer_async.simulator._replay import Replay
 from tracer_async.simulator.device import SimulatedTracer
 from tracer_async.simulator.faults import FAULT_KINDS, Fault, Faults
 
@@ -23,8 +24,12 @@ __all__ = ["FaultyPort", "make_port"]
 _FLOOD_CHUNK = 4096
 
 
-def make_port(tracer: SimulatedTracer, faults: Faults | None) -> Port:
-    """Return a new port of *tracer*, with faults if *faults* has any."""
+def make_port(tracer: SimulatedTracer | Replay, faults: Faults | None, *, is_serial: bool = False) -> Port:
+    """Return a new port of *tracer*, with faults if *faults* has any. Raises ValueError for faults of a recording."""
+    if isinstance(tracer, Replay):
+        if faults is not None and faults.faults:
+            raise ValueError("faults cannot be added to those of a recording")
+        return tracer.port(is_serial=is_serial)
     return FaultyPort(tracer, faults) if faults is not None and faults.faults else SimulatedPort(tracer)
 
 

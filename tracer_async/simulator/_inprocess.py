@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar, cast
 
 from tracer_async.simulator._faulty_port import make_port
-from tracer_async.simulator._port import PARTIAL_REQUEST_TIMEOUT, Discard, Ending, Port, Step, Wait
+from tracer_async.simulator._port import PARTIAL_REQUEST_TIMEOUT, Discard, Ending, Idle, Port, Step, Wait
+from tracer_async.simulator._replay import Replay
 from tracer_async.simulator.device import SimulatedTracer
 from tracer_async.simulator.faults import Faults
 
@@ -19,11 +20,11 @@ P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 async def open_in_process(
     protocol_factory: Callable[[], P],
-    tracer: SimulatedTracer | None = None,
+    tracer: SimulatedTracer | Replay | None = None,
     *,
     faults: Faults | None = None,
 ) -> tuple[asyncio.Transport, P]:
-    """Connect a protocol to a simulated controller. The counterpart of ``loop.create_connection``.
+    """Connect a protocol to a simulated controller, or to a recording. The counterpart of ``loop.create_connection``.
 
     Replies arrive in the next iteration of the event loop, through ``data_received``. A ``BufferedProtocol`` needs this
     method too. The controller closes the connection only if one of the *faults* does.
@@ -51,6 +52,8 @@ class _InProcessTransport(asyncio.Transport):
         self._step_timer: asyncio.TimerHandle | None = None
         self._unprocessed: deque[bytes] = deque()
         self._discarding = False
+        # Whether the current step ends when bytes are written.
+        self._idle = False
 
     def greet(self) -> None:
         """Tell the port that a client has connected."""
@@ -59,6 +62,9 @@ class _InProcessTransport(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         if self._closing or self._discarding:
             return
+        if self._step_timer is not None and self._idle:
+            self._step_timer.cancel()
+            self._step_timer = None
         if self._step_timer is not None:
             # A copy: the caller may reuse the buffer after write() has returned.
             self._unprocessed.append(bytes(data))
@@ -84,12 +90,17 @@ class _InProcessTransport(asyncio.Transport):
         for step in self._steps:
             if isinstance(step, bytes):
                 self._replies.append(step)
-            elif isinstance(step, Wait):
+            elif isinstance(step, Idle) and self._unprocessed:
+                self._steps = iter(())
+                break
+            elif isinstance(step, Wait | Idle):
+                self._idle = isinstance(step, Idle)
                 self._step_timer = self._loop.call_later(step.seconds, self._resume)
                 break
             else:
                 self._discarding = True
                 self._unprocessed.clear()
+                self._idle = False
                 if isinstance(step, Discard):
                     self._step_timer = self._loop.call_later(step.seconds, self._resume)
                 elif step is Ending.HANG_UP:

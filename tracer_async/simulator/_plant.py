@@ -91,6 +91,10 @@ class Plant:
         self.voltage: float = self.battery.resting_voltage
         """Volts at the battery, without noise."""
         self.load_on: bool = False
+        self.charge_energy: float = 0.0
+        """Watt-hours from the charger since the start. Skipped time adds nothing."""
+        self.load_energy: float = 0.0
+        """Watt-hours to the load since the start. Skipped time adds nothing."""
         self._panel = Panel(installation.panel_watts, installation.panel_voltage)
         self._seed = seed * 64  # weather and noise use the seeds from this one on
         self._weather = Weather(
@@ -180,6 +184,9 @@ class Plant:
         else:
             self.voltage = self.forced_voltage
             self._charge_current = charge if self.voltage < charger.voltage_limit(points) else 0.0
+        # The currents flow during the whole step. So this is the exact integral of the model.
+        self.charge_energy += self.voltage * self._charge_current * seconds / 3600.0
+        self.load_energy += self.voltage * self._load_current * seconds / 3600.0
         charger.update_stage(points, self.voltage, (self._charge_current - drawn) / battery.capacity, seconds)
 
     def _update_protections(self, points: SetPoints, *, can_end: bool = True) -> bool:

@@ -13,7 +13,17 @@ from typing import NamedTuple, Protocol
 from tracer_async.protocol import Event, Frame, FrameDecoder
 from tracer_async.simulator.device import SimulatedTracer
 
-__all__ = ["PARTIAL_REQUEST_TIMEOUT", "BaudPacing", "Discard", "Ending", "Port", "SimulatedPort", "Step", "Wait"]
+__all__ = [
+    "PARTIAL_REQUEST_TIMEOUT",
+    "BaudPacing",
+    "Discard",
+    "Ending",
+    "Idle",
+    "Port",
+    "SimulatedPort",
+    "Step",
+    "Wait",
+]
 
 # Without this limit, a damaged length byte would make the port wait for up to 200 bytes and take the next requests for
 # data. 0.2 s is far longer than the gap between two bytes of one request, which lasts 18.8 ms at 9600 baud.
@@ -26,6 +36,12 @@ _BYTE_TIME = 10 / 9600
 
 class Wait(NamedTuple):
     """Do nothing for a time. Received bytes wait until it is over."""
+
+    seconds: float
+
+
+class Idle(NamedTuple):
+    """Do nothing for a time. If bytes are received before its end, they are fed, and the other steps are left out."""
 
     seconds: float
 
@@ -45,7 +61,7 @@ class Ending(Enum):
     """Keep the connection open and send nothing, until the client closes it."""
 
 
-Step = bytes | Wait | Discard | Ending
+Step = bytes | Wait | Idle | Discard | Ending
 """The next thing to do on the connection. Bytes are to be sent."""
 
 

@@ -150,6 +150,20 @@ class SimulatedTracer:
         self._reading = None
 
     @property
+    def charge_energy(self) -> float:
+        """Watt-hours that the charger has delivered since the simulation began: to the battery and to the load.
+
+        It is the exact integral of the model's power, without the noise and the rounding of a reading. Time that a long
+        pause between two calls skips (see the module's first rule) adds nothing.
+        """
+        return self._advanced_plant().charge_energy
+
+    @property
+    def load_energy(self) -> float:
+        """Watt-hours that the load has drawn since the simulation began. See `charge_energy`."""
+        return self._advanced_plant().load_energy
+
+    @property
     def irradiance(self) -> float:
         """Irradiance on the panel in W/m2. Assign a number to fix it (0 is night), or None to use the weather."""
         return self._advanced_plant().light

@@ -3,6 +3,8 @@
 Each server is an async context manager that yields the URL to connect to. The server runs in its own task. At the end
 of the block it closes all connections and removes its socket. Without *tracer* it serves a new `SimulatedTracer`.
 
+A `Replay` instead of the tracer serves a recording.
+
 With *baud_pacing* a reply is sent, in one piece, at the time at which a line of 9600 baud would have finished
 transmitting the request and the reply. With *faults* the server injects faults: see `tracer_async.simulator.faults`.
 """
@@ -24,7 +26,8 @@ from anyio.abc import ByteStream, Listener, SocketAttribute
 
 from tracer_async.protocol._numbers import check_whole
 from tracer_async.simulator._faulty_port import make_port
-from tracer_async.simulator._port import PARTIAL_REQUEST_TIMEOUT, BaudPacing, Discard, Ending, Port, Wait
+from tracer_async.simulator._port import PARTIAL_REQUEST_TIMEOUT, BaudPacing, Discard, Ending, Idle, Port, Wait
+from tracer_async.simulator._replay import Replay
 from tracer_async.simulator.device import SimulatedTracer
 from tracer_async.simulator.faults import Faults
 
@@ -47,7 +50,7 @@ _ACCEPT_LOG_INTERVAL = 60.0
 
 @asynccontextmanager
 async def serve_tcp(
-    tracer: SimulatedTracer | None = None,
+    tracer: SimulatedTracer | Replay | None = None,
     host: str = "127.0.0.1",
     port: int = 0,
     *,
@@ -71,7 +74,7 @@ async def serve_tcp(
 
 @asynccontextmanager
 async def serve_unix(
-    tracer: SimulatedTracer | None = None,
+    tracer: SimulatedTracer | Replay | None = None,
     *,
     path: str | os.PathLike[str],
     baud_pacing: bool = False,
@@ -96,7 +99,7 @@ async def serve_unix(
 
 @asynccontextmanager
 async def serve_pty(
-    tracer: SimulatedTracer | None = None, *, baud_pacing: bool = False, faults: Faults | None = None
+    tracer: SimulatedTracer | Replay | None = None, *, baud_pacing: bool = False, faults: Faults | None = None
 ) -> AsyncIterator[str]:
     """Serve a controller on a new pseudo-terminal. Yield ``serial://PATH``, which opens like a serial port.
 
@@ -113,7 +116,7 @@ async def serve_pty(
         tty.setraw(terminal)
         os.set_blocking(controller, False)
         line = _PtyLine(controller, terminal)
-        port = make_port(tracer or SimulatedTracer(), faults)
+        port = make_port(tracer or SimulatedTracer(), faults, is_serial=True)
         async with _run_in_background(_serve_stream(port, line.receive, line.send, baud_pacing=baud_pacing)):
             yield f"serial://{os.ttyname(terminal)}"
     finally:
@@ -133,6 +136,7 @@ async def _serve_stream(
     # The next bytes are read only after all steps: a controller handles one request at a time.
     steps = port.greet()
     while True:
+        data = None
         for step in steps:
             if isinstance(step, bytes):
                 if pacing is not None:
@@ -140,6 +144,11 @@ async def _serve_stream(
                 await send(step)
             elif isinstance(step, Wait):
                 await anyio.sleep(step.seconds)
+            elif isinstance(step, Idle):
+                with anyio.move_on_after(step.seconds):
+                    data = await receive()
+                if data is not None:
+                    break
             elif isinstance(step, Discard):
                 with anyio.move_on_after(step.seconds):
                     await _discard_input(receive)
@@ -147,8 +156,9 @@ async def _serve_stream(
                 return
             else:
                 await _discard_input(receive)
-        data = None
-        if port.pending:
+        if data is not None:
+            pass  # received while a step was idle
+        elif port.pending:
             with anyio.move_on_after(PARTIAL_REQUEST_TIMEOUT):
                 data = await receive()
         else:
@@ -165,7 +175,7 @@ async def _discard_input(receive: Callable[[], Awaitable[bytes]]) -> NoReturn:
 
 
 def _serve_client_of(
-    tracer: SimulatedTracer | None, faults: Faults | None, *, baud_pacing: bool
+    tracer: SimulatedTracer | Replay | None, faults: Faults | None, *, baud_pacing: bool
 ) -> Callable[[ByteStream], Coroutine[Any, Any, None]]:
     """Return a function that serves one client. All clients share the controller."""
     shared = tracer or SimulatedTracer()

@@ -10,8 +10,6 @@ bytes that are read after that can have arrived at any moment since then.
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 import sys
 from array import array
 from collections.abc import Callable
@@ -19,6 +17,8 @@ from contextlib import suppress
 from threading import Lock
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
+
+from tracer_async.transport._undelivered import clear_output, holds_output, is_internet, reset_on_close
 
 if sys.platform != "win32":
     import fcntl
@@ -30,9 +30,6 @@ BUFFER_SIZE = 4096
 
 FRESH = 0.001
 """Seconds after the input was empty within which no byte can have come on a serial line: a byte takes 1.04 ms."""
-
-# With this option a close sends a reset, and the kernel discards all undelivered bytes.
-_LINGER_RESET = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
 class LinkOwner(Protocol):
@@ -258,17 +255,13 @@ class Link(asyncio.BufferedProtocol):
             return False
         sock = transport.get_extra_info("socket")
         if sock is None:
-            _clear_output(transport)
+            clear_output(transport.get_extra_info("serial"))
             return False
-        return sock.family in (socket.AF_INET, socket.AF_INET6) and _holds_output(transport, sock)
+        return is_internet(sock) and (transport.get_write_buffer_size() > 0 or holds_output(sock))
 
     def _discard(self, transport: asyncio.Transport) -> None:
         if self.discard_output():
-            with suppress(OSError):  # already closed
-                sock = transport.get_extra_info("socket")
-                address = sock.getsockname()
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
-                self.reset_address = address
+            self.reset_address = reset_on_close(transport.get_extra_info("socket")) or self.reset_address
 
 
 def _descriptor(transport: asyncio.BaseTransport) -> int:
@@ -280,25 +273,3 @@ def _descriptor(transport: asyncio.BaseTransport) -> int:
                 if fileno is not None and isinstance(number := fileno(), int):
                     return number
     return -1
-
-
-def _holds_output(transport: asyncio.Transport, sock: Any) -> bool:
-    """Return whether this machine has bytes that the other side has not acknowledged. True if that is not known."""
-    if transport.get_write_buffer_size():
-        return True
-    if sys.platform == "win32":
-        return True
-    count = array("i", [0])
-    try:
-        fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, count)  # has the same number as SIOCOUTQ, the one for sockets
-    except OSError:
-        return True
-    return count[0] > 0
-
-
-def _clear_output(transport: asyncio.Transport) -> None:
-    port = transport.get_extra_info("serial")
-    clear = getattr(port, "reset_output_buffer", None) or getattr(port, "reset_write_buffer", None)
-    if clear is not None:
-        with suppress(Exception):  # an unplugged port raises termios.error, which is not an OSError
-            clear()

@@ -7,22 +7,24 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tracer_async.errors import AddressError, LinkError, MissingExtraError
+from tracer_async.errors import AddressError, CaptureError, LinkError, MissingExtraError
 from tracer_async.transport._link import Link
 from tracer_async.transport._open_errors import explain
 from tracer_async.transport._serial import PyserialOpener, SerialxOpener
+from tracer_async.transport._sockets import UNIX_RETRY
 from tracer_async.transport._tcp import TcpOpener, adopt
 from tracer_async.transport.address import Address, SerialAddress, SimAddress, TcpAddress, UnixAddress
 
-__all__ = ["TransportFactory", "open_link", "transport_factory"]
+if TYPE_CHECKING:
+    from tracer_async.capture import Recording
+    from tracer_async.simulator import Replay, SimulatedTracer
+
+__all__ = ["TransportFactory", "open_link", "simulated_device", "transport_factory"]
 
 TransportFactory = Callable[[Callable[[], Any]], Awaitable[tuple[Any, Any]]]
 """Opens a connection: called with a protocol factory, it returns ``(transport, protocol)``."""
-
-# Seconds between attempts to connect to a Unix socket while the queue of its listener is full.
-_UNIX_RETRY = 0.05
 
 
 def transport_factory(address: Address, *, ssl_context: ssl.SSLContext | None = None) -> TransportFactory:
@@ -100,7 +102,7 @@ def _unix(address: UnixAddress) -> TransportFactory:
                     sock.connect(address.path)
                     break
                 except BlockingIOError:  # the queue of the listener is full, and no event reports when it has space
-                    await asyncio.sleep(_UNIX_RETRY)
+                    await asyncio.sleep(UNIX_RETRY)
             connecting = loop.create_unix_connection(lambda: made, sock=sock)
         except BaseException:
             sock.close()
@@ -112,14 +114,34 @@ def _unix(address: UnixAddress) -> TransportFactory:
 
 def _sim(address: SimAddress) -> TransportFactory:
     # Imported here, because the simulator imports this library, and most clients do not need it.
-    from tracer_async.simulator import SimulatedTracer, open_in_process
+    from tracer_async.simulator import open_in_process
 
-    tracer = SimulatedTracer(seed=address.seed, time_scale=address.time_scale, start_hour=address.start_hour)
+    tracer = simulated_device(address)
 
     async def connect(protocol: Callable[[], Any]) -> tuple[Any, Any]:
         return await open_in_process(protocol, tracer)
 
     return connect
+
+
+def simulated_device(address: SimAddress) -> SimulatedTracer | Replay:
+    """Return the device of *address*. Raises AddressError if the recording cannot be read."""
+    from tracer_async.simulator import Replay, SimulatedTracer
+
+    if address.replay:
+        return Replay(_recording(address.replay), speed=address.speed)
+    return SimulatedTracer(seed=address.seed, time_scale=address.time_scale, start_hour=address.start_hour)
+
+
+def _recording(path: str) -> Recording:
+    from tracer_async.capture import Recording
+
+    try:
+        return Recording.read(path)
+    except OSError as error:
+        raise AddressError(f"{path}: cannot read the recording: {error.strerror or error}") from None
+    except CaptureError as error:
+        raise AddressError(f"{path}: {error}") from None
 
 
 def _serial(address: SerialAddress) -> TransportFactory:

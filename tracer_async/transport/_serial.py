@@ -15,7 +15,7 @@ from tracer_async.transport.address import SerialAddress
 if TYPE_CHECKING:
     import serial
 
-__all__ = ["PyserialOpener", "SerialxOpener"]
+__all__ = ["PyserialOpener", "SerialxOpener", "open_port"]
 
 # Maximum seconds that a cancelled opening waits until the port is closed again. Usually this takes milliseconds, and
 # the next user finds the port free. A driver that hangs must not delay the cancellation longer.
@@ -35,7 +35,7 @@ class PyserialOpener:
         from tracer_async.transport._pyserial import PortTransport
 
         made = protocol()
-        opening = _threads.call(self._open, discard=_close)
+        opening = _threads.call(open_port, self._address, discard=_close)
         try:
             # Shielded: a thread cannot be cancelled, and the port that it opens later must be closed.
             port = await asyncio.shield(opening)
@@ -54,23 +54,24 @@ class PyserialOpener:
             raise
         return transport, made
 
-    def _open(self) -> serial.Serial:
-        import serial
 
-        address = self._address
-        try:
-            return serial.Serial(
-                address.path,
-                address.baudrate,
-                bytesize=address.bytesize,
-                parity=address.parity,
-                stopbits=address.stopbits,
-                exclusive=True,
-            )
-        except serial.SerialException:
-            raise
-        except Exception as error:  # termios.error, which is not an OSError: the file is not a terminal
-            raise serial.SerialException(errno.ENOTTY, str(error)) from error
+def open_port(address: SerialAddress) -> serial.Serial:
+    """Open a port with pyserial. May block without limit. Raises serial.SerialException."""
+    import serial
+
+    try:
+        return serial.Serial(
+            address.path,
+            address.baudrate,
+            bytesize=address.bytesize,
+            parity=address.parity,
+            stopbits=address.stopbits,
+            exclusive=True,
+        )
+    except serial.SerialException:
+        raise
+    except Exception as error:  # termios.error, which is not an OSError: the file is not a terminal
+        raise serial.SerialException(errno.ENOTTY, str(error)) from error
 
 
 def _close(port: serial.Serial) -> None:

@@ -74,6 +74,10 @@ class SimAddress:
     """Simulated seconds per second."""
     start_hour: float = 10.0
     """The hour of the simulated day at the start."""
+    replay: str = ""
+    """The path of a recording. The controller then answers as in the recording, and the options above mean nothing."""
+    speed: float = 1.0
+    """How many times faster than then a recording answers. 0 is without delays."""
 
     def __str__(self) -> str:
         return f"sim:{_query(self)}"
@@ -239,7 +243,10 @@ _SERIAL: _Options = {
     "parity": _one_of("parity", "N", "E", "O"),
     "backend": _one_of("backend", "auto", "pyserial", "serialx"),
 }
-_SIM: _Options = {name: _number(name, RANGES[name]) for name in ("seed", "time_scale", "start_hour")}
+_SIM: _Options = {
+    **{name: _number(name, RANGES[name]) for name in ("seed", "time_scale", "start_hour", "speed")},
+    "replay": str,
+}
 
 
 def _convert(options: dict[str, str], known: _Options) -> dict[str, Any]:
@@ -259,5 +266,8 @@ def _query(address: SerialAddress | SimAddress) -> str:
     """Return the options that differ from their defaults, as the query of a URL."""
     options = {f.name: getattr(address, f.name) for f in fields(address) if f.name != "path"}
     changed = {f.name: options[f.name] for f in fields(address) if f.name in options and options[f.name] != f.default}
-    texts = {name: str(value).removesuffix(".0") for name, value in changed.items()}
-    return "?" + urlencode(texts) if texts else ""
+    texts = {
+        name: str(value).removesuffix(".0") if isinstance(value, float) else str(value)
+        for name, value in changed.items()
+    }
+    return "?" + urlencode(texts, safe="/") if texts else ""

@@ -1,0 +1,65 @@
+"""The payloads that the MQTT output publishes about a controller."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from math import ceil, isfinite
+
+from tracer_async.gateway.events import Controller, ControllerEvent, EnergyTotals
+
+__all__ = ["OFFLINE", "ONLINE", "connection_message", "lifetime", "state_message"]
+
+ONLINE = b"online"
+OFFLINE = b"offline"
+
+
+def lifetime(controller: Controller) -> int:
+    """Return for how many seconds a reading is of use: three intervals, as a whole number for MQTT."""
+    return max(ceil(3 * controller.interval), 1)
+
+
+def state_message(event: ControllerEvent) -> bytes:
+    """Return the reading as one JSON object. Raises ValueError if the event carries an error.
+
+    Energies are in kWh. What is not known is null, never 0: the totals before the first ones are on disk, and the age
+    if nobody has stated it.
+    """
+    reading = event.reading
+    if reading.data is None:
+        raise ValueError("an error has no state")
+    state = {
+        "time": _iso(reading.time),
+        "age": round(reading.age, 3) if isfinite(reading.age) else None,
+        **reading.data.to_dict(),
+        **_energies(event.energy),
+    }
+    return json.dumps(state, allow_nan=False).encode()
+
+
+def connection_message(since: float, reason: str | None) -> bytes:
+    """Return since when a controller is offline, and why, as JSON; *reason* is None if it is online."""
+    state = "online" if reason is None else "offline"
+    return json.dumps({"state": state, "since": _iso(since), "reason": reason}).encode()
+
+
+def _energies(energy: EnergyTotals) -> dict[str, float | str | None]:
+    if energy.day is None:
+        names = ("charge_energy", "load_energy", "charge_energy_today", "load_energy_today")
+        return {**dict.fromkeys(names), "energy_day": None, "energy_unknown_seconds": None}
+    return {
+        "charge_energy": _kwh(energy.charge),
+        "load_energy": _kwh(energy.load),
+        "charge_energy_today": _kwh(energy.charge_today),
+        "load_energy_today": _kwh(energy.load_today),
+        "energy_day": energy.day.isoformat(),
+        "energy_unknown_seconds": round(energy.unknown, 3),
+    }
+
+
+def _kwh(watt_hours: float) -> float:
+    return round(watt_hours / 1000, 6)
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,123 @@
+"""The retained topics that the gateway has published, in a file: what it has to clean up later."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+__all__ = ["PublishedTopics"]
+
+_log = logging.getLogger(__name__)
+
+# More than any topic of the gateway has, and within MQTT's limit of 65,535 bytes.
+_MAX_TOPIC = 16_000
+
+
+class PublishedTopics:
+    """Remembers topics across restarts.
+
+    A topic is added before its first message is sent, and removed after the broker has confirmed that its retained
+    message is deleted. So the file may name a topic without a message, but never misses one.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._topics: frozenset[str] | None = None
+        self._commands: bool | None = None
+        # Whether the file lacks something, because it could not be written.
+        self._stale = False
+        self._writing = asyncio.Lock()
+        self._writes: set[asyncio.Task[None]] = set()
+
+    @property
+    def topics(self) -> frozenset[str]:
+        """The topics. Empty before `load`."""
+        return self._topics or frozenset()
+
+    @property
+    def commands(self) -> bool | None:
+        """Whether the last discovery had a switch; None if there was none."""
+        return self._commands
+
+    async def load(self) -> None:
+        """Read the file, once. A file that cannot be read is reported, and counts as empty."""
+        if self._topics is None:
+            self._topics, self._commands = await asyncio.to_thread(_read, self._file)
+
+    async def add(self, topics: Iterable[str], *, commands: bool | None) -> None:
+        """Remember *topics*."""
+        await self._store(self.topics | frozenset(topics), commands)
+
+    async def remove(self, topics: Iterable[str]) -> None:
+        """Forget *topics*."""
+        await self._store(self.topics - frozenset(topics), self._commands)
+
+    async def _store(self, topics: frozenset[str], commands: bool | None) -> None:
+        if topics == self._topics and commands == self._commands and not self._stale:
+            return
+        self._topics, self._commands = topics, commands
+        content = {"version": 1, "commands": commands, "topics": sorted(topics)}
+        # A task of its own, that goes on if the caller is cancelled: a thread cannot be cancelled, and the next write
+        # must not begin before this one has ended.
+        task = asyncio.create_task(self._write(json.dumps(content, indent=1)))
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+        await asyncio.shield(task)
+
+    async def _write(self, text: str) -> None:
+        try:
+            async with self._writing:
+                await asyncio.to_thread(_replace, self._file, text)
+            self._stale = False
+        except OSError as error:
+            self._stale = True
+            _log.warning(
+                "%s: cannot be written, so removed controllers may stay in Home Assistant: %s", self._file, error
+            )
+
+
+def _read(file: Path) -> tuple[frozenset[str], bool | None]:
+    try:
+        content: Any = json.loads(file.read_text())
+        topics, commands = content["topics"], content["commands"]
+        if isinstance(topics, list) and all(map(_is_topic, topics)) and isinstance(commands, bool | None):
+            return frozenset(topics), commands
+        raise TypeError("it has other values than expected")
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        _log.warning("%s: cannot be read, so controllers removed before now are not cleaned up: %s", file, error)
+    return frozenset(), None
+
+
+def _is_topic(value: object) -> bool:
+    """Return whether messages can be published on a topic. One that a broker refuses would end every connection."""
+    return isinstance(value, str) and 0 < len(value) <= _MAX_TOPIC and value.isprintable() and not {*value} & {*"+#"}
+
+
+def _replace(file: Path, text: str) -> None:
+    """Write the file so that a power cut leaves the old content or the new."""
+    new = file.with_name(f"{file.name}.new")
+    try:
+        with new.open("w") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError:
+        # On a full disk, a part of a file would take the space that others need.
+        with suppress(OSError):
+            new.unlink()
+        raise
+    new.replace(file)
+    if os.name == "posix":
+        directory = os.open(file.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)

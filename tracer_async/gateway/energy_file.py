@@ -1,0 +1,216 @@
+"""The file of the energy totals: its format, and how it is replaced so that a crash or a full disk loses nothing.
+
+There are two generations: the file itself, and the one before it with the suffix ``.bak``. A new one is written beside
+them, and renamed only when it is on the disk. A file that cannot be used is never overwritten: it gets another name.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import date
+from hashlib import sha256
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from tracer_async.gateway.energy import MeterState
+from tracer_async.gateway.events import DayEnergy
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["EnergyFile", "decode_states", "encode_states"]
+
+_log = logging.getLogger(__name__)
+
+_FORMAT = 1
+
+
+class EnergyFile:
+    """The file at *path*, with its backup. Blocking, and not thread-safe: call one method at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._backup = path.with_name(f"{path.name}.bak")
+        # SHA-256 of the file that was read or written here last.
+        self._known: bytes | None = None
+        self._lock: int | None = None
+
+    def open(self) -> dict[str, MeterState]:
+        """Lock the file for this process, and return its totals by controller ID; none if there is no file.
+
+        A damaged file is set aside with a logged error, and the backup is used. Raises BlockingIOError if another
+        process has locked the file.
+        """
+        self._acquire()
+        damaged = False
+        for path in (self._path, self._backup):
+            try:
+                raw = path.read_bytes()
+                states = decode_states(raw)
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError) as error:
+                damaged = True
+                try:
+                    self._set_aside(path, f"cannot be used: {error}")
+                except OSError as failure:  # `save` tries again before it writes.
+                    _log.error("%s cannot be used: %s; it cannot be renamed: %s", path, error, failure)
+                continue
+            if path == self._path:
+                self._known = sha256(raw).digest()
+            else:
+                _log.warning("%s: using the backup %s, whose totals may be one flush older", self._path, path.name)
+            return states
+        if damaged:
+            _log.error("%s: no totals can be read, counting begins at 0", self._path)
+        else:
+            _log.info("%s: a new file, counting begins at 0", self._path)
+        return {}
+
+    def save(self, states: Mapping[str, MeterState]) -> None:
+        """Write the totals. They are on the disk when this returns. Raises OSError; then the old ones still are."""
+        new = self._path.with_name(f"{self._path.name}.new")
+        checksum = sha256()
+        try:
+            with new.open("wb") as file:
+                for part in encode_states(states):
+                    file.write(part)
+                    checksum.update(part)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            # On a full disk, a part of a file would take the space that others need.
+            with suppress(OSError):
+                new.unlink()
+            raise
+        if self._is_intact():
+            self._path.replace(self._backup)
+        elif self._path.exists():
+            # It must not replace the backup.
+            self._set_aside(self._path, "was damaged or changed by another program")
+        new.replace(self._path)
+        self._known = checksum.digest()
+        _sync_directory(self._path.parent)
+
+    def close(self) -> None:
+        """Release the lock."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _acquire(self) -> None:
+        if fcntl is None or self._lock is not None:
+            return
+        # Opened for reading: a file that is open for writing would keep its file system from being made read-only.
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            lock = os.open(
+                self._path.with_name(f"{self._path.name}.lock"), os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644
+            )
+        except OSError:
+            return  # `save` fails too, and reports it.
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(lock)
+            raise BlockingIOError(
+                error.errno,
+                "another gateway uses these energy totals: stop it, or set another state_directory",
+                str(self._path),
+            ) from None
+        except OSError:
+            os.close(lock)  # The file system has no locks.
+        else:
+            self._lock = lock
+
+    def _is_intact(self) -> bool:
+        """Return whether the file is the one that was read or written here last."""
+        try:
+            return sha256(self._path.read_bytes()).digest() == self._known
+        except OSError:
+            return False
+
+    def _set_aside(self, path: Path, reason: str) -> None:
+        """Rename a file that must be neither used nor overwritten. Raises OSError."""
+        number = 1
+        while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+            number += 1
+        path.rename(aside)
+        _log.error("%s %s; it is kept as %s", path, reason, aside.name)
+
+
+def encode_states(states: Mapping[str, MeterState]) -> Iterable[bytes]:
+    """Encode totals by controller ID, in parts: one JSON document, with one line for each controller."""
+    lines = [_encode_line(controller_id, _to_json(state)) for controller_id, state in states.items()]
+    yield f'{{"format": {_FORMAT}, "sha256": "{_checksum(lines)}", "controllers": {{\n'.encode()
+    yield ",\n".join(lines).encode()
+    yield b"\n}}\n"
+
+
+def decode_states(raw: bytes) -> dict[str, MeterState]:
+    """Decode what `encode_states` has encoded. Raises ValueError with a reason for anything else."""
+    try:
+        document = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise ValueError("it is not JSON") from None
+    if not isinstance(document, dict) or document.get("format") != _FORMAT:
+        raise ValueError(f"it is not of format {_FORMAT}")
+    controllers = document.get("controllers")
+    if not isinstance(controllers, dict):
+        raise ValueError("it has no controllers")  # noqa: TRY004  # the caller expects one kind of error
+    lines = [_encode_line(controller_id, state) for controller_id, state in controllers.items()]
+    if document.get("sha256") != _checksum(lines):
+        raise ValueError("the checksum is wrong")
+    try:
+        return {controller_id: _from_json(state) for controller_id, state in controllers.items()}
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"a value is wrong: {error!r}") from None
+
+
+def _encode_line(controller_id: str, state: Any) -> str:
+    return f"{json.dumps(controller_id)}: {json.dumps(state)}"
+
+
+def _checksum(lines: Iterable[str]) -> str:
+    return sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _to_json(state: MeterState) -> dict[str, Any]:
+    days = [[day.isoformat(), charge, load] for day, charge, load in state.days]
+    return {"charge": state.charge, "load": state.load, "unknown": state.unknown, "time": state.time, "days": days}
+
+
+def _from_json(state: dict[str, Any]) -> MeterState:
+    return MeterState(
+        _number(state["charge"]),
+        _number(state["load"]),
+        _number(state["unknown"]),
+        None if state["time"] is None else _number(state["time"]),
+        tuple(
+            DayEnergy(date.fromisoformat(day), _number(charge), _number(load)) for day, charge, load in state["days"]
+        ),
+    )
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < inf:
+        raise ValueError(f"{value!r} is not a number of 0 or more")
+    return float(value)
+
+
+def _sync_directory(path: Path) -> None:
+    """Write the names in a directory to the disk. Windows cannot do that."""
+    if os.name == "nt":
+        return
+    directory = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,1 @@
+"""Past readings in SQLite or PostgreSQL."""

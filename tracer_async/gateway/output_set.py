@@ -1,0 +1,66 @@
+"""The outputs that run, one for each section of the configuration."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import cast
+
+from tracer_async.gateway.config import GatewayConfig
+from tracer_async.gateway.history.query import HistoryReader
+from tracer_async.gateway.hub import Hub
+from tracer_async.gateway.output import Output
+from tracer_async.gateway.output_factory import SECTIONS, MakeOutput
+
+__all__ = ["OutputSet"]
+
+
+class OutputSet:
+    """Starts and stops the outputs of a hub by the names of their sections."""
+
+    def __init__(self, hub: Hub, make_output: MakeOutput) -> None:
+        self._hub = hub
+        self._make_output = make_output
+        self._running: dict[str, Output] = {}
+        # Outputs that end. They are not cancelled with the one who waits for them.
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def changed(self, before: GatewayConfig, after: GatewayConfig) -> list[str]:
+        """Return the sections whose outputs have to be stopped, started, or both."""
+        changed = {section for section in SECTIONS if getattr(before, section) != getattr(after, section)}
+        if "history" in changed:
+            changed.add("web")  # it has the old history
+        return [section for section in SECTIONS if section in changed]
+
+    def check(self, config: GatewayConfig, sections: Iterable[str]) -> None:
+        """Raise what making the outputs of these sections raises."""
+        self._make(config, sections)
+
+    def start(self, config: GatewayConfig, sections: Iterable[str]) -> None:
+        """Start the outputs of these sections, as far as *config* has them. Raises what making them raises."""
+        for section, output in self._make(config, sections).items():
+            self._running[section] = output
+            self._hub.start(output)
+
+    def _make(self, config: GatewayConfig, sections: Iterable[str]) -> dict[str, Output]:
+        made: dict[str, Output] = {}
+        for section in sections:
+            if getattr(config, section) is not None:
+                history = made.get("history", self._running.get("history"))
+                # The output of that section can be read, too.
+                reader = cast("HistoryReader | None", history) if config.history is not None else None
+                made[section] = self._make_output(section, config, self._hub, reader)
+        return made
+
+    async def stop(self, sections: Iterable[str] = SECTIONS) -> None:
+        """Stop the outputs of these sections, all at the same time, and wait for those that are stopping already.
+
+        Takes at most the time that `Hub.stop` takes. If the caller is cancelled, they end nevertheless.
+        """
+        for section in sections:
+            output = self._running.pop(section, None)
+            if output is not None:
+                self._ending.add(asyncio.create_task(self._hub.stop(output), name=f"gateway stop {section}"))
+        if self._ending:
+            await asyncio.wait(self._ending)
+            self._ending = {task for task in self._ending if not task.done()}

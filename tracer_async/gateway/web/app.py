@@ -1,0 +1,295 @@
+"""The routes of the web output, and the answer to each of them. ``openapi.json`` is their reference."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from importlib.resources import files
+from typing import Any
+
+from aiohttp import web
+
+from tracer_async import LoadRefusedError, TracerError
+from tracer_async.gateway import metrics
+from tracer_async.gateway._clock import uptime
+from tracer_async.gateway.config import WebConfig
+from tracer_async.gateway.events import Controller
+from tracer_async.gateway.history.query import HistoryReader
+from tracer_async.gateway.listening import ListensOnlyError
+from tracer_async.gateway.output import Controllers
+from tracer_async.gateway.web.access import SESSION_SECONDS, Access, LoginDelays, Sessions, access_of, log_in
+from tracer_async.gateway.web.connections import note_request
+from tracer_async.gateway.web.guards import HostNames, add_headers, check_origin, errors_as_json
+from tracer_async.gateway.web.parameters import day_of, json_body, moment_of, step_of
+from tracer_async.gateway.web.streams import Streams
+from tracer_async.gateway.web.views import controller_object, days_object, reason_of, series_object
+
+__all__ = ["make_app"]
+
+_BODY = 4096
+_TYPES = {
+    "html": "text/html",
+    "css": "text/css",
+    "js": "text/javascript",
+    "json": "application/json",
+    "svg": "image/svg+xml",
+    "png": "image/png",
+    "webmanifest": "application/manifest+json",
+}
+_PUBLIC = frozenset({"/", "/healthz", "/readyz", "/api/session", "/api/openapi.json"})
+
+
+def make_app(
+    config: WebConfig,
+    controllers: Controllers,
+    streams: Streams,
+    *,
+    history: HistoryReader | None,
+    zone: tzinfo | None,
+) -> web.Application:
+    """Return the application with all its routes."""
+    site = _Site(config, controllers, streams, history=history, zone=zone)
+    app = web.Application(middlewares=[note_request, errors_as_json, site.guard], client_max_size=_BODY)
+    app.on_response_prepare.append(add_headers)
+
+    async def end_streams(_: web.Application) -> None:
+        streams.close()
+
+    app.on_shutdown.append(end_streams)
+    app.add_routes(
+        [
+            web.get("/", _static("index.html")),
+            web.get("/healthz", site.healthz),
+            web.get("/readyz", site.readyz),
+            web.get("/metrics", site.metrics),
+            web.get("/api/openapi.json", _static("openapi.json")),
+            web.get("/api/session", site.session),
+            web.post("/api/session", site.log_in),
+            web.delete("/api/session", site.log_out),
+            web.get("/api/controllers", site.controllers),
+            web.get("/api/controllers/{name}", site.controller),
+            web.post("/api/controllers/{name}/load", site.switch_load),
+            web.get("/api/controllers/{name}/history", site.history),
+            web.get("/api/controllers/{name}/energy", site.energy),
+            web.get("/api/events", site.events, allow_head=False),
+        ]
+    )
+    for file in files("tracer_async.gateway.web").joinpath("static").iterdir():
+        if file.name.rpartition(".")[2] in _TYPES:
+            app.router.add_get(f"/static/{file.name}", _static(file.name))
+    return app
+
+
+def _static(name: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Return a handler for one file of the package. It is read once: nothing else can be reached by a path."""
+    body = files("tracer_async.gateway.web").joinpath("static", name).read_bytes()
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(
+            body=body,
+            content_type=_TYPES[name.rpartition(".")[2]],
+            charset="utf-8",
+            headers={"Cache-Control": "no-cache"},
+        )
+
+    return answer
+
+
+class _Site:
+    def __init__(
+        self,
+        config: WebConfig,
+        controllers: Controllers,
+        streams: Streams,
+        *,
+        history: HistoryReader | None,
+        zone: tzinfo | None,
+    ) -> None:
+        self._config = config
+        self._controllers = controllers
+        self._streams = streams
+        self._history = history
+        self._zone = zone
+        self._sessions = Sessions(config)
+        self._delays = LoginDelays()
+        self._hosts = HostNames(config.hosts)
+        self._switching: set[str] = set()
+
+    @web.middleware
+    async def guard(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Let a request through only if its host, its origin and its access are right."""
+        if not all(host in self._hosts for host in request.headers.getall("Host", [""])):
+            raise web.HTTPMisdirectedRequest(text="this host name is not configured: see `hosts` in the documentation")
+        if request.method not in {"GET", "HEAD"}:
+            check_origin(request)
+        resource = request.match_info.route.resource  # None: there is no such page
+        if resource is None or not (resource.canonical in _PUBLIC or resource.canonical.startswith("/static/")):
+            self._require(request, Access.READ)
+        return await handler(request)
+
+    def _access(self, request: web.Request) -> Access:
+        return access_of(request, self._sessions, self._delays, self._config.host)
+
+    def _require(self, request: web.Request, needed: Access) -> None:
+        access = self._access(request)
+        if access >= needed:
+            return
+        if access is Access.NONE:
+            raise web.HTTPUnauthorized(text="log in, or send a token", headers={"WWW-Authenticate": "Bearer"})
+        raise web.HTTPForbidden(text="switching the load needs the switching token")
+
+    # Health
+
+    async def healthz(self, _: web.Request) -> web.Response:
+        """The process is alive."""
+        return web.json_response({"alive": True})
+
+    async def readyz(self, request: web.Request) -> web.Response:
+        """There is a reading, and all outputs work. Who may read learns what is missing."""
+        waiting = [state.name for state in self._controllers.outputs() if not state.connected]
+        if not any(self._is_online(controller) for controller in self._controllers.all()):
+            waiting.append("controllers")
+        answer: dict[str, Any] = {"ready": not waiting}
+        if self._access(request) >= Access.READ:
+            answer["waiting_for"] = waiting
+            if notices := {state.name: state.notice for state in self._controllers.outputs() if state.notice}:
+                answer["notices"] = notices
+        return web.json_response(answer, status=503 if waiting else 200)
+
+    def _is_online(self, controller: Controller) -> bool:
+        event = self._controllers.latest(controller.name)
+        return event is not None and event.online and event.is_current(uptime())
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        """The metrics for Prometheus."""
+        body = await metrics.render_gradually(self._controllers)
+        return web.Response(body=body, headers={"Content-Type": metrics.CONTENT_TYPE})
+
+    # Sessions
+
+    async def session(self, request: web.Request) -> web.Response:
+        """Return what the client may do, and whether a token would allow more."""
+        access = self._access(request)
+        cookie = request.cookies.get(self._sessions.cookie_name, "")
+        return web.json_response(
+            {
+                "logged_in": self._sessions.of_cookie(cookie) > Access.NONE,
+                "read": access >= Access.READ,
+                "switch": access >= Access.SWITCH,
+                "token_helps": access < Access.READ or (access < Access.SWITCH and self._sessions.has_switch_token),
+                "history": self._history is not None,
+            }
+        )
+
+    async def log_in(self, request: web.Request) -> web.Response:
+        """Exchange a token for a session cookie."""
+        body = await json_body(request)
+        token = body.get("token")
+        if not isinstance(token, str) or set(body) != {"token"}:
+            raise web.HTTPBadRequest(text='send {"token": "..."}')
+        access = log_in(token, request, self._sessions, self._delays)
+        response = web.json_response({"read": True, "switch": access is Access.SWITCH})
+        response.set_cookie(
+            self._sessions.cookie_name,
+            self._sessions.sign(access),
+            max_age=SESSION_SECONDS,
+            path="/",
+            httponly=True,
+            samesite="Strict",
+            secure=self._sessions.secure,
+        )
+        return response
+
+    async def log_out(self, _: web.Request) -> web.Response:
+        """Delete the session cookie."""
+        response = web.json_response({"read": self._sessions.reading_is_free, "switch": False})
+        response.del_cookie(
+            self._sessions.cookie_name, path="/", httponly=True, samesite="Strict", secure=self._sessions.secure
+        )
+        return response
+
+    # Controllers
+
+    def _named(self, request: web.Request) -> Controller:
+        name = request.match_info["name"]
+        for controller in self._controllers.all():
+            if controller.name == name:
+                return controller
+        raise web.HTTPNotFound(text="there is no such controller")
+
+    def _view(self, controller: Controller) -> dict[str, Any]:
+        event = self._controllers.latest(controller.name)
+        return controller_object(controller, event, now=time.time(), monotonic=uptime(), zone=self._zone)
+
+    async def controllers(self, _: web.Request) -> web.Response:
+        """Return the state of all controllers."""
+        return web.json_response({"controllers": [self._view(each) for each in self._controllers.all()]})
+
+    async def controller(self, request: web.Request) -> web.Response:
+        """Return the state of one controller."""
+        return web.json_response(self._view(self._named(request)))
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """Return a stream of the states of all controllers."""
+        return await self._streams.serve(request, {each.name: self._view(each) for each in self._controllers.all()})
+
+    async def switch_load(self, request: web.Request) -> web.Response:
+        """Switch the load; answer what the controller confirmed."""
+        self._require(request, Access.SWITCH)
+        controller = self._named(request)
+        body = await json_body(request)
+        on = body.get("on")
+        if not isinstance(on, bool) or set(body) != {"on"}:
+            raise web.HTTPBadRequest(text='send {"on": true} or {"on": false}')
+        if controller.name in self._switching:
+            raise web.HTTPConflict(text="the load is being switched at this moment")
+        self._switching.add(controller.name)
+        try:
+            # A client that goes away must not interrupt a switch half way.
+            state = await asyncio.shield(self._controllers.set_load(controller.name, on))
+        except (LoadRefusedError, ListensOnlyError) as error:
+            raise web.HTTPConflict(text=reason_of(error)) from error
+        except TracerError as error:
+            raise web.HTTPBadGateway(text=reason_of(error)) from error
+        finally:
+            self._switching.discard(controller.name)
+        return web.json_response({"load_on": bool(state), "controller": self._view(controller)})
+
+    # History
+
+    def _database(self) -> HistoryReader:
+        if self._history is None:
+            raise web.HTTPNotFound(text="no history is configured")
+        return self._history
+
+    async def history(self, request: web.Request) -> web.Response:
+        """Return what was measured between two moments."""
+        history, controller = self._database(), self._named(request)
+        end = moment_of(request, "to", time.time())
+        start = moment_of(request, "from", end - 6 * 3600)
+        step = step_of(request)
+        if not start < end:
+            raise web.HTTPBadRequest(text="from must be before to")
+        try:
+            series = await history.series(controller.id, start, end, step)
+        except OSError as error:
+            raise web.HTTPServiceUnavailable(text="the database does not answer") from error
+        return web.json_response(series_object(series))
+
+    async def energy(self, request: web.Request) -> web.Response:
+        """Return the energy of each day."""
+        history, controller = self._database(), self._named(request)
+        today = datetime.now(UTC).astimezone(self._zone).date()
+        last = day_of(request, "to", today)
+        first = day_of(request, "from", last - timedelta(days=30) if last > date.min + timedelta(days=30) else last)
+        if first > last or (last - first).days > 3660:
+            raise web.HTTPBadRequest(text="from must be before to, by at most ten years")
+        try:
+            days = await history.days(controller.id, first, last)
+        except OSError as error:
+            raise web.HTTPServiceUnavailable(text="the database does not answer") from error
+        return web.json_response(days_object(days))

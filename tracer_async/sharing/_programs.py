@@ -1,0 +1,116 @@
+"""All programs that are connected: limits on their number and idle time, and when their requests arrived."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from tracer_async.protocol import Frame
+from tracer_async.sharing._hub import Hub, SharingStats
+from tracer_async.sharing._program import Program
+
+__all__ = ["Programs"]
+
+_log = logging.getLogger("tracer_async.sharing")
+
+# Seconds between two looks at the clock while programs are connected.
+_BEAT = 0.05
+# If there are too many programs, one that has sent no request for this many seconds makes room for a new one.
+_MAKES_ROOM_AFTER = 10.0
+# Seconds for which requests are read that had arrived while the event loop was blocked.
+_AFTER_STALL = 0.05
+
+
+class Programs:
+    """The programs that are connected to one hub."""
+
+    def __init__(self, hub: Hub, *, max_clients: int, idle_timeout: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._hub = hub
+        self._max_clients = max_clients
+        self._idle_timeout = idle_timeout
+        self._programs: set[Program] = set()
+        self._closed = False
+        self._timer: asyncio.TimerHandle | None = None
+        # When the event loop was last known to run, and the last time for which it was blocked.
+        self._beat_at = 0.0
+        self._stall = (0.0, 0.0)
+        self._refused = 0
+
+    @property
+    def stats(self) -> SharingStats:
+        """The present counters."""
+        hub = self._hub
+        return SharingStats(len(self._programs), self._refused, hub.requests, hub.replies, hub.cached)
+
+    def add(self, program: Program) -> bool:
+        """Add a program that has connected. Return False if there are too many."""
+        if self._closed or (len(self._programs) >= self._max_clients and not self._make_room()):
+            self.refuse(program.name, "there are too many programs")
+            return False
+        self._programs.add(program)
+        if self._timer is None:
+            self._beat_at = self._loop.time()
+            self._timer = self._loop.call_later(_BEAT, self._beat)
+        return True
+
+    def refuse(self, name: str, reason: str) -> None:
+        """Count a program that may not connect."""
+        self._refused += 1
+        _log.info("%s: refused: %s", name, reason)
+
+    def remove(self, program: Program) -> None:
+        """See `Owner`."""
+        self._programs.discard(program)
+        self._hub.forget(program)
+
+    def ask(self, program: Program, frame: Frame, now: float) -> None:
+        """See `Owner`."""
+        self._hub.ask(program, frame, now, self._not_before(now))
+
+    def close(self) -> None:
+        """Disconnect all programs."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for program in list(self._programs):
+            program.close()
+
+    def _make_room(self) -> bool:
+        """Disconnect the program that has been idle for the longest time, if it has been for long enough."""
+        idle = self._idle_for(_MAKES_ROOM_AFTER)
+        if idle:
+            min(idle, key=_active_at).close()
+        return bool(idle)
+
+    def _idle_for(self, seconds: float) -> list[Program]:
+        since = self._loop.time() - seconds
+        return [program for program in self._programs if not program.may_be_idle and _active_at(program) <= since]
+
+    # A blocked event loop.
+
+    def _not_before(self, now: float) -> float:
+        """Return the earliest time at which a request that is read now can have arrived.
+
+        If the process was stopped or its event loop was blocked, requests have waited. Their programs count from the
+        time at which they sent them.
+        """
+        if now - self._beat_at > 2 * _BEAT:
+            return self._beat_at
+        # Some event loops run timers before they read.
+        begun, read_by = self._stall
+        return begun if now < read_by else now
+
+    def _beat(self) -> None:
+        now = self._loop.time()
+        if now - self._beat_at > 2 * _BEAT:
+            self._stall = (self._beat_at, now + _AFTER_STALL)
+        self._beat_at = now
+        for program in self._idle_for(self._idle_timeout):
+            _log.info("%s: disconnected: no request for %g s", program.name, self._idle_timeout)
+            program.close()
+        self._timer = self._loop.call_later(_BEAT, self._beat) if self._programs else None
+
+
+def _active_at(program: Program) -> float:
+    return program.connected_at if program.asked_at is None else program.asked_at

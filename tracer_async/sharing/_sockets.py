@@ -1,0 +1,154 @@
+"""Programs that connect over TCP or a Unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from pathlib import Path
+from typing import cast
+
+from tracer_async.sharing._addresses import TcpPlace, UnixPlace
+from tracer_async.sharing._program import Program
+from tracer_async.sharing._programs import Programs
+
+__all__ = ["Network", "SocketServer"]
+
+Network = IPv4Network | IPv6Network
+
+_READ_SIZE = 1024
+
+
+class SocketServer:
+    """Listens on a TCP port or a Unix socket."""
+
+    def __init__(self, programs: Programs, allow: Sequence[Network]) -> None:
+        self._programs = programs
+        self._allow = allow
+        self._servers: list[asyncio.Server] = []
+        self._path: str | None = None
+
+    async def listen_tcp(self, place: TcpPlace) -> str:
+        """Listen on all addresses of the host. Return the URL. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        port = place.port
+        for address in dict.fromkeys(info[4][0] for info in found):
+            server = await loop.create_server(lambda: _Wire(self._programs, self._allow), str(address), port)
+            self._servers.append(server)
+            port = server.sockets[0].getsockname()[1]  # a free port is the same on all addresses
+        return str(place._replace(port=port))
+
+    async def listen_unix(self, place: UnixPlace) -> str:
+        """Listen on a Unix socket. Return the URL. Raises OSError, NotImplementedError on Windows."""
+        if sys.platform == "win32":
+            raise NotImplementedError("Windows has no Unix sockets for asyncio: use TCP")
+        _refuse_taken(place.path)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_unix_server(lambda: _Wire(self._programs, ()), place.path)
+        self._servers.append(server)
+        self._path = place.path
+        return str(place)
+
+    def close(self) -> None:
+        """Stop listening, and remove the Unix socket."""
+        for server in self._servers:
+            server.close()
+        if self._path is not None:
+            with suppress(OSError):
+                Path(self._path).unlink()
+
+
+def _refuse_taken(path: str) -> None:
+    """Raise FileExistsError unless *path* is free, or the socket of a server that has ended."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise FileExistsError(None, "a file with this name exists")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return
+        except OSError:
+            pass
+    raise FileExistsError(None, "another program listens there")
+
+
+class _Wire(asyncio.BufferedProtocol):
+    """One connection."""
+
+    def __init__(self, programs: Programs, allow: Sequence[Network]) -> None:
+        self._programs = programs
+        self._allow = allow
+        self._buffer = memoryview(bytearray(_READ_SIZE))
+        self._transport: asyncio.Transport | None = None
+        self._program: Program | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.BaseProtocol`."""
+        # Not checked: each event loop has its own classes.
+        self._transport = connected = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        over_tcp = isinstance(peer, tuple)
+        program = Program(
+            self._programs,
+            f"client {peer[0]}:{peer[1]}" if over_tcp else f"client {id(self):x}",
+            self._send,
+            connected.abort,
+        )
+        if over_tcp and self._allow and not _is_allowed(peer[0], self._allow):
+            self._programs.refuse(program.name, "its address is not allowed")
+            connected.abort()
+        elif not self._programs.add(program):
+            connected.abort()
+        else:
+            self._program = program
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # the buffer has a fixed size
+        """See `asyncio.BufferedProtocol`."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """See `asyncio.BufferedProtocol`."""
+        transport = self._transport
+        if self._program is None or transport is None or transport.is_closing():
+            return
+        wait = self._program.received(bytes(self._buffer[:nbytes]))
+        if wait > 0 and not transport.is_closing():
+            transport.pause_reading()
+            asyncio.get_running_loop().call_later(wait, self._resume)
+
+    def _resume(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _send(self, data: bytes) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if transport.get_write_buffer_size() > 0:
+            # It does not read. What waits here would be read much too late, as the answer to another request.
+            transport.abort()
+        else:
+            transport.write(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # it has left, whatever the reason
+        """See `asyncio.BaseProtocol`."""
+        self._transport = None
+        if self._program is not None:
+            self._program.left()
+
+
+def _is_allowed(host: str, networks: Sequence[Network]) -> bool:
+    address = ip_address(host.partition("%")[0])
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address in network for network in networks)
