@@ -218,7 +218,7 @@ class Scene:
         assert self.up, "sent without a connection"
         assert not self.closed, "sent on a closed session"
         self.answers.sending(now, self.session.stats.timeouts)
-        self.flight = self.session._flight
+        self.flight = self.session._in_flight
         assert self.flight is not None
         self.requests += 1
         asked = self.controller.request(data, now)
@@ -455,7 +455,7 @@ class Scene:
         """Check what has to hold between two operations."""
         session = self.session
         exchange, queue, stats = session._exchange, session._queue, session.stats
-        assert (exchange.deadline is not None) == (session._flight is not None) == exchange.in_flight
+        assert (exchange.deadline is not None) == (session._in_flight is not None) == exchange.in_flight
         assert stats.requests == self.requests
         assert stats.frames == self.frames
         assert stats.answers + stats.late + stats.unsolicited + stats.echoes <= stats.frames
@@ -463,7 +463,7 @@ class Scene:
         assert len(exchange._unanswered) <= MOST_REQUESTS
         assert len(exchange._replies) <= MOST_REQUESTS * 4
         assert len(exchange._echoes.requests) <= 16
-        waiting = [*queue.requests, *([session._flight] if session._flight else [])]
+        waiting = [*queue.requests, *([session._in_flight] if session._in_flight else [])]
         assert len(waiting) == len(set(waiting)), "a request is queued twice"
         assert {request for request in waiting if request in self.judge.open} == set(self.judge.open), (
             "a request is neither queued nor in flight"

@@ -217,7 +217,7 @@ async def test_faults_of_replies_are_named(fault: str, expected: str) -> None:
 
 @pytest.mark.slow
 async def test_a_slow_line_is_named() -> None:
-    async with serve_tcp(faults=Faults("late=600ms@100%")) as url:
+    async with serve_tcp(faults=Faults("late=800ms@100%")) as url:
         assert complaints(await diagnose(url, seconds=0)) == ["reply-slow"]
 
 

@@ -14,12 +14,12 @@ from typing import BinaryIO
 import click
 
 from tracer_async.capture import CapturedEvent, CaptureFormat, read_capture
+from tracer_async.cli.capture_counts import CaptureCounts
 from tracer_async.cli.export import Writer, export, write_csv, write_parquet
 from tracer_async.cli.formats import Format, printable
 from tracer_async.cli.meanings import Meaning, meaning_of
 from tracer_async.cli.options import format_option, show_warnings, verbose_option
 from tracer_async.cli.parquet_file import ParquetFile
-from tracer_async.cli.tally import Tally
 from tracer_async.errors import CaptureError
 from tracer_async.protocol import START_UP, Frame, Noise
 
@@ -92,7 +92,7 @@ def _list_writer(path: Path | None, form: Format) -> Writer:
     """Return what lists the events of a capture, and ends with the summary."""
     as_json = form is Format.JSON
 
-    def write(file: BinaryIO, capture_format: CaptureFormat | None, out: BinaryIO, tally: Tally) -> None:
+    def write(file: BinaryIO, capture_format: CaptureFormat | None, out: BinaryIO, counts: CaptureCounts) -> None:
         def write_line(line: str) -> None:
             out.write(f"{click.unstyle(line)}\n".encode())
 
@@ -102,15 +102,15 @@ def _list_writer(path: Path | None, form: Format) -> Writer:
         try:
             for captured in _told_apart(read_capture(file, capture_format)):
                 meaning = meaning_of(captured)
-                tally.count(captured)
+                counts.count(captured)
                 if isinstance(captured.event, Frame):
                     kinds[meaning.kind] += 1
                 echo(_json_line(captured, meaning) if as_json else _text_line(captured, meaning))
         except CaptureError:
-            if tally.bytes:
-                echo(_summary(tally, kinds, as_json=as_json))
+            if counts.bytes:
+                echo(_summary(counts, kinds, as_json=as_json))
             raise
-        echo(_summary(tally, kinds, as_json=as_json))
+        echo(_summary(counts, kinds, as_json=as_json))
 
     return write
 
@@ -143,8 +143,8 @@ def _json_line(captured: CapturedEvent, meaning: Meaning) -> str:
     return json.dumps({**values, **meaning.values})
 
 
-def _summary(tally: Tally, kinds: Counter[str], *, as_json: bool) -> str:
+def _summary(counts: CaptureCounts, kinds: Counter[str], *, as_json: bool) -> str:
     if as_json:
-        counters = {name: count for name, count in asdict(tally).items() if name != "readings"}
+        counters = {name: count for name, count in asdict(counts).items() if name != "readings"}
         return json.dumps({"kind": "summary", **counters, "frames_by_kind": kinds})
-    return "\n".join([str(tally), *(f"{count:>9}  {kind}" for kind, count in sorted(kinds.items()))])
+    return "\n".join([str(counts), *(f"{count:>9}  {kind}" for kind, count in sorted(kinds.items()))])

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from tracer_async.capture import CapturedEvent
+from tracer_async.cli.capture_counts import counted, start_up_size
 from tracer_async.cli.formats import FLAGS
 from tracer_async.cli.settings_words import settings_to_dict
-from tracer_async.cli.tally import counted, start_up_size
 from tracer_async.protocol import (
     CommandCode,
     ControlSettings,

@@ -11,11 +11,11 @@ import click
 
 from tracer_async import Reading, TracerClient
 from tracer_async.capture import Recorder
+from tracer_async.cli.capture_counts import counted
 from tracer_async.cli.event_loop import run_async
 from tracer_async.cli.exit_codes import exit_code
 from tracer_async.cli.options import interval_option, link_options, show_warnings, url_argument, usage_errors
 from tracer_async.cli.systemd import notify_ready
-from tracer_async.cli.tally import counted
 from tracer_async.errors import TracerError
 from tracer_async.sharing import Listener
 

@@ -11,12 +11,12 @@ import click
 from tracer_async import Reading
 from tracer_async.capture import Recording, anonymized, readings_of, to_line
 from tracer_async.cli import formats
+from tracer_async.cli.capture_counts import counted
 from tracer_async.cli.exit_codes import ExitCode, exit_code
 from tracer_async.cli.formats import TO_LINE, Format
 from tracer_async.cli.options import Number, format_option, verbose_option
 from tracer_async.cli.output_file import opened
 from tracer_async.cli.serving import serve, serving_options
-from tracer_async.cli.tally import counted
 from tracer_async.errors import CaptureError
 
 __all__ = ["replay"]

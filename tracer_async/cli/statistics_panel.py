@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from tracer_async import SessionStats
-from tracer_async.cli.tally import counted
+from tracer_async.cli.capture_counts import counted
 from tracer_async.cli.wrapping import joined
 from tracer_async.protocol import DecoderStats
 

@@ -6,8 +6,8 @@ import logging
 import time
 
 from tracer_async.capture import CapturedEvent
+from tracer_async.cli.capture_counts import counted
 from tracer_async.cli.meanings import meaning_of
-from tracer_async.cli.tally import counted
 from tracer_async.protocol import Event, FrameDecoder
 
 __all__ = ["WIRE", "LogFormatter"]

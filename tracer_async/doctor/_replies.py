@@ -18,8 +18,11 @@ from tracer_async.protocol import DUPLICATE_WINDOW, Frame, RealtimeData, Session
 __all__ = ["check_replies"]
 
 _REQUESTS = 20
-_SLOW = 0.5
-"""Seconds of the median latency above which a line is slow. A reply takes 0.06 s on the wire."""
+_SLOW = 0.7
+"""Seconds of the median latency above which a line is slow.
+
+A reply takes 0.06 s on the wire. `tracer-async share` takes up to 0.5 s, because it waits 0.25 s between readings.
+"""
 
 _DAYLIGHT = 5.0
 """Volts at the panel that only light makes: a dark one reads 0.2 to 0.4 V."""

@@ -116,16 +116,16 @@ class ListenedLine:
         async with self._listener as listener:
             self._links += 1
             readings = listener.readings()
-            self._heard()
+            self._note_activity()
             try:
                 async for reading in readings:
-                    self._heard()
+                    self._note_activity()
                     self._publish(reading)
             finally:
                 self._stop_timer()
                 await readings.aclose()
 
-    def _heard(self) -> None:
+    def _note_activity(self) -> None:
         self._stop_timer()
         self._heard_at = self._loop.time()
         self._timer = self._loop.call_later(self._limit, self._silent)

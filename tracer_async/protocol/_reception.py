@@ -22,8 +22,8 @@ class Reception:
 
     __slots__ = (
         "_flood_since",
-        "_heard",
         "_heard_after",
+        "_last_input",
         "_look_ahead",
         "_unsolicited",
         "blocked_since",
@@ -37,7 +37,7 @@ class Reception:
         self.pending = False
         """Whether a frame is incomplete."""
         # Latest time at which the last bytes came.
-        self._heard = 0.0
+        self._last_input = 0.0
         # Earliest time at which the bytes of the incomplete frame came.
         self._heard_after = 0.0
         # Whether the pending bytes may contain a complete frame after the beginning of the incomplete one.
@@ -63,10 +63,10 @@ class Reception:
         # A complete frame after an incomplete one came with earlier bytes. These bytes only show where it begins.
         came_after = self._heard_after if held and decoder.may_hide_frame else not_before
         events = decoder.feed(data)
-        if now > self._heard + DUPLICATE_WINDOW:
+        if now > self._last_input + DUPLICATE_WINDOW:
             # There was a pause. Or the application was busy, and these bytes may contain a complete frame.
             self.blocked_since = None
-        self._heard = now
+        self._last_input = now
         self.pending = decoder.held != b""
         if self.pending:
             if not held or decoder.pending <= len(data):
@@ -90,16 +90,16 @@ class Reception:
 
     def deadline(self) -> float:
         """Return when `tick` must be called. Only valid while a frame is incomplete."""
-        return self._heard + (LOOK_AHEAD_AFTER if self._look_ahead else FRAME_PAUSE)
+        return self._last_input + (LOOK_AHEAD_AFTER if self._look_ahead else FRAME_PAUSE)
 
     def tick(self, now: float) -> tuple[list[Event], float]:
         """Return the events that a pause completes, and the earliest time at which their bytes came."""
         events: list[Event] = []
         if not self.pending:
             return events, now
-        if now >= self._heard + FRAME_PAUSE:
+        if now >= self._last_input + FRAME_PAUSE:
             events = self.decoder.flush()
-        elif self._look_ahead and now >= self._heard + LOOK_AHEAD_AFTER:
+        elif self._look_ahead and now >= self._last_input + LOOK_AHEAD_AFTER:
             self._look_ahead = False
             events = self.decoder.look_ahead()
         self.pending = self.decoder.pending > 0
@@ -113,7 +113,7 @@ class Reception:
 
     def completes_by(self, command: int) -> float | None:
         """Return until when to wait for the rest of a possible reply to *command*. None if none is incomplete."""
-        return self._heard + FRAME_PAUSE if self.decoder.could_begin(command) else None
+        return self._last_input + FRAME_PAUSE if self.decoder.could_begin(command) else None
 
     # The line-quiet rule.
 
@@ -127,4 +127,4 @@ class Reception:
         if self.blocked_since is None:
             self.blocked_since = now
         longest = LATE_REPLY_WINDOW if self.decoder.in_frame else timeout
-        return min(self._heard + DUPLICATE_WINDOW, self.blocked_since + longest)
+        return min(self._last_input + DUPLICATE_WINDOW, self.blocked_since + longest)

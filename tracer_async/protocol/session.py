@@ -144,7 +144,7 @@ class Session:
         "_down_since",
         "_echo_count",
         "_exchange",
-        "_flight",
+        "_in_flight",
         "_late",
         "_links",
         "_options",
@@ -165,7 +165,7 @@ class Session:
         self._queue = RequestQueue(options.controller_id, start_up=options.start_up)
         self._exchange = Exchange(options.fence)
         self._reception = Reception()
-        self._flight: Request | None = None
+        self._in_flight: Request | None = None
         self._deadline_extended = False
         self._up = False
         self._closed = False
@@ -212,7 +212,7 @@ class Session:
         if self._closed:
             raise self._closed_error()
         if join:
-            request = self._flight
+            request = self._in_flight
             if request is None or request.command != command or request.switch is not None:
                 request = self._queue.find(command) if self._queue.requests else None
             if request is not None:
@@ -247,7 +247,7 @@ class Session:
         """
         if self._queue.is_needed(request):
             request.internal = True
-        elif request is not self._flight:
+        elif request is not self._in_flight:
             self._queue.remove(request)
             self._queue.end_probe(request)
 
@@ -267,8 +267,8 @@ class Session:
         if self._queue.is_needed(request):
             request.internal = True  # a command that waits still needs this reading
             return events
-        if request is self._flight:
-            self._flight = None
+        if request is self._in_flight:
+            self._in_flight = None
             self._exchange.abandon(now)
             self._note_unanswered(now, events)
         else:
@@ -280,8 +280,8 @@ class Session:
         """Fail all requests, now and from now on."""
         self._closed = True
         self._exchange.abandon(now)
-        requests = ([self._flight] if self._flight is not None else []) + self._queue.clear()
-        self._flight = None
+        requests = ([self._in_flight] if self._in_flight is not None else []) + self._queue.clear()
+        self._in_flight = None
         return [Failed(request, LinkClosedError(self._options.name, "the client was closed")) for request in requests]
 
     def _closed_error(self) -> LinkClosedError:
@@ -305,7 +305,7 @@ class Session:
         events: list[SessionEvent] = []
         self._take(events, *self._reception.disconnect(), now)
         self._exchange.abandon(now)
-        request, self._flight = self._flight, None
+        request, self._in_flight = self._in_flight, None
         # Before the retry: if the probe was in flight, the command that needs it stays queued for the next connection,
         # and does not fail with the probe.
         self._queue.drop_probe()
@@ -341,7 +341,7 @@ class Session:
 
     def deadline(self, now: float) -> float | None:
         """Return when the driver must call `tick` and `data_to_send`. None: not before something else happens."""
-        if self._flight is not None:
+        if self._in_flight is not None:
             due = self._exchange.deadline
         elif self._up:
             request, when = self._next(now) if self._queue.requests else (None, 0.0)
@@ -370,7 +370,7 @@ class Session:
 
     def is_idle(self) -> bool:
         """Whether no request waits and no frame is incomplete, so that `deadline` is None."""
-        return self._flight is None and not self._queue.requests and not self._reception.pending
+        return self._in_flight is None and not self._queue.requests and not self._reception.pending
 
     def may_send(self, now: float) -> bool:
         """Return whether `data_to_send` would return a request. The driver must read all input before it calls it."""
@@ -384,7 +384,7 @@ class Session:
     def next_request(self, now: float) -> Request | None:
         """Return the request that may be sent now; None if there is none."""
         queue = self._queue
-        if self._flight is not None or not self._up or not queue.requests:
+        if self._in_flight is not None or not self._up or not queue.requests:
             return None
         if queue.requests[0].send_by < now:
             queue.drop_overdue(now)
@@ -412,7 +412,7 @@ class Session:
                 # The reading that verifies the switch must have been taken after this.
                 request.measured_after = now
         self._requests += 1
-        self._flight = request
+        self._in_flight = request
         self._deadline_extended = False
         self._exchange.start(request.frame, now, self._options.timeout)
         return request.data
@@ -462,7 +462,7 @@ class Session:
                 events.append(frame)
             match = exchange.receive(frame, now, not_before)
             if match is _ANSWER:
-                request, self._flight = self._flight, None
+                request, self._in_flight = self._in_flight, None
                 assert request is not None  # noqa: S101  # the exchange and the session agree on what is in flight
                 self._unanswered_in_a_row = 0
                 self._answer(request, frame, now, events)
@@ -473,8 +473,8 @@ class Session:
                 self._late += 1
             elif match is _ECHO:
                 self._echo_count += 1
-                if self._flight is not None and self._flight.frame == frame:
-                    self._flight.echoes += 1
+                if self._in_flight is not None and self._in_flight.frame == frame:
+                    self._in_flight.echoes += 1
             else:
                 self._unsolicited += 1
 
@@ -534,7 +534,7 @@ class Session:
     # Missing replies.
 
     def _time_out(self, now: float, events: list[SessionEvent]) -> None:
-        request = self._flight
+        request = self._in_flight
         assert request is not None  # noqa: S101  # it has a deadline
         completes_by = self._reception.completes_by(request.command.code)
         if completes_by is not None and now < completes_by and not self._deadline_extended:
@@ -544,7 +544,7 @@ class Session:
             self._exchange.deadline = completes_by
             return
         self._exchange.abandon(now)
-        self._flight = None
+        self._in_flight = None
         self._timeouts += 1
         self._retry(request, self._timeout_error(request, now), events)
         self._note_unanswered(now, events)

@@ -81,6 +81,7 @@ def controller_object(
         "name": controller.name,
         "title": controller.title,
         "interval": controller.interval,
+        "switchable": controller.switchable,
         "online": False,
         "reason": "no reading yet",
         "since": None,

@@ -29,7 +29,8 @@ export class Card {
     this.loadText = element("span");
     this.failureText = element("p", { class: "problem" });
     this.button = element("button", { type: "button", onclick: () => this.ask() });
-    this.button.hidden = !canSwitch;
+    // A gateway that listens beside a meter sends nothing.
+    this.button.hidden = !(canSwitch && controller.switchable);
     this.root = element(
       "article",
       { class: "card" },

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from tracer_async.capture import Capture, CapturedEvent
 from tracer_async.protocol import OVERHEAD, START_UP, CorruptFrame, Frame, Noise
 
-__all__ = ["Tally", "counted", "start_up_size"]
+__all__ = ["CaptureCounts", "counted", "start_up_size"]
 
 
 @dataclass(slots=True)
-class Tally:
+class CaptureCounts:
     """Frames, the readings among them, and the bytes that belong to no good frame. Start-up bytes are not noise."""
 
     frames: int = 0
