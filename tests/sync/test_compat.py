@@ -15,13 +15,13 @@ from tests.promise.stamping_lines import Line, line_of
 from tracer_async import LinkRefusedError, LinkTimeoutError, PortNotFoundError, compat
 from tracer_async.sync import TracerClient
 
+pytestmark = pytest.mark.slow
+
 # As its README shows how to use it, with another import line.
 SCRIPT = """\
 import sys
 
 import tracer_async.compat as tracermppt
-
-pytestmark = pytest.mark.slow
 
 if len(sys.argv) == 3:
     t = tracermppt.NetTracer(sys.argv[1], int(sys.argv[2]))
