@@ -44,13 +44,14 @@ class Interrupt:
 
     def during(self, call: Callable[[], object]) -> bool:
         """Call; return whether it was interrupted."""
+        before = sys.gettrace()  # that of the coverage measurement
         sys.settrace(self)
         try:
             call()
         except KeyboardInterrupt:
             return True
         finally:
-            sys.settrace(None)
+            sys.settrace(before)
         return False
 
 
