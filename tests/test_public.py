@@ -47,6 +47,7 @@ PUBLIC = {
     "tracer_async.transport": """
         Address SerialAddress SimAddress TcpAddress TransportFactory UnixAddress parse_address
     """,
+    "tracer_async.backoff": "backoff",
     "tracer_async.records": "DATA_FIELDS Value line_protocol_point rounded_age to_record utc",
     "tracer_async.sync": "TracerClient",
     "tracer_async.doctor": "FINDING_IDS Finding Severity diagnose",
@@ -57,6 +58,7 @@ PUBLIC = {
 # Modules without an underscore, apart from the packages. All of their names are public, in their own package or in
 # `tracer_async`, except those that are listed after them. The command and the gateway are applications.
 MODULES = {
+    "tracer_async.backoff": "backoff",
     "tracer_async.records": "DATA_FIELDS Value line_protocol_point rounded_age to_record utc",
     "tracer_async.compat": """
         Commands NetTracer Tracer TracerCRCError TracerException TracerMalformedDataError TracerReadTimeout

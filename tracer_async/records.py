@@ -32,13 +32,13 @@ def to_record(address: str, reading: Reading) -> dict[str, Value]:
     record: dict[str, Value] = {"time": utc(reading.time), "address": address, "ok": reading.ok}
     if reading.data is None:
         return record | {"age": None, "error": str(reading.error)}
-    return record | {"age": rounded_age(reading), **reading.data.to_dict()}
+    return record | {"age": rounded_age(reading.age), **reading.data.to_dict()}
 
 
-def rounded_age(reading: Reading) -> float | None:
-    """Return the maximum age in seconds, rounded up to 0.001; None if it is unknown."""
+def rounded_age(age: float) -> float | None:
+    """Return a maximum age in seconds, rounded up to 0.001; None if it is unknown, which is infinite."""
     # Rounded up: the measurement is not older than this. JSON has no infinity.
-    return math.ceil(reading.age * 1000) / 1000 if math.isfinite(reading.age) else None
+    return math.ceil(age * 1000) / 1000 if math.isfinite(age) else None
 
 
 _TAG_ESCAPES = str.maketrans({" ": r"\ ", ",": r"\,", "=": r"\="})

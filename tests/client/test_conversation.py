@@ -535,7 +535,7 @@ async def test_the_backoff_grows_while_a_bridge_sends_only_a_banner(
         await sleep(0)
 
     monkeypatch.setattr("tracer_async.client._reconnect.asyncio.sleep", sleep_and_record)
-    monkeypatch.setattr("tracer_async.client._retrying.random.uniform", lambda low, high: high)
+    monkeypatch.setattr("tracer_async.backoff.random.uniform", lambda low, high: high)
     peer.on_connect = b"Port already in use\r\n"
     async with client(peer, backoff=(1.0, 8.0)):
         for number in range(6):

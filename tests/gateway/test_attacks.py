@@ -387,12 +387,12 @@ async def test_after_a_suspend_a_reading_from_before_it_is_not_shown_as_a_presen
     hub.put(event(controller(), data()))
     async with site(hub) as served:
         assert (await served.ask("GET", "/api/controllers/roof"))[1]["online"]
-        assert b'tracer_up{controller="roof"} 1.0' in render(hub)
+        assert b'tracer_up{controller="roof"} 1.0' in await render(hub)
         sleep_of_the_machine.append(8 * 3600.0)
         _, roof = await served.ask("GET", "/api/controllers/roof")
         assert (roof["online"], roof["reading"], roof["time"]) == (False, None, None)
-        assert b'tracer_up{controller="roof"} 0.0' in render(hub)
-        assert b"tracer_battery_volts{" not in render(hub)
+        assert b'tracer_up{controller="roof"} 0.0' in await render(hub)
+        assert b"tracer_battery_volts{" not in await render(hub)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the clock that goes on is Linux's")

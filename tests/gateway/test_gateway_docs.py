@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shlex
@@ -158,7 +159,7 @@ def test_the_metrics_on_the_page_are_those_of_the_gateway() -> None:
     hub = StubHub(roof)
     hub.put(event(roof, data()))
     hub.states.append(OutputState("mqtt"))
-    rendered = set(re.findall(r"(?m)^(tracer_\w+)\{", metrics.render(hub).decode()))
+    rendered = set(re.findall(r"(?m)^(tracer_\w+)\{", asyncio.run(metrics.render(hub)).decode()))
     table = PAGE.partition("| metric | meaning |")[2].partition("\n\n")[0]
     assert set(re.findall(r"`(tracer_\w+)`", table)) == rendered
     assert set(metrics.FAULTS) <= set(re.findall(r"`(\w+)`", table))

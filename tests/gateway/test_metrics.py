@@ -31,7 +31,7 @@ def samples(hub: StubHub) -> dict[tuple[str, tuple[str, ...]], float]:
     """Every sample by its name and the values of its labels, as Prometheus's own parser reads them."""
     return {
         (sample.name, tuple(sample.labels.values())): sample.value
-        for family in text_string_to_metric_families(metrics.render(hub).decode())
+        for family in text_string_to_metric_families(asyncio.run(metrics.render(hub)).decode())
         for sample in family.samples
     }
 
@@ -92,9 +92,8 @@ def test_promtool_finds_nothing_wrong_with_the_metrics(require: Callable[[str], 
     hub.put(event(roof, data()))
     hub.put(event(shed, None))
     hub.states.append(OutputState("mqtt"))
-    done = subprocess.run(
-        [require("promtool"), "check", "metrics"], input=metrics.render(hub), check=False, capture_output=True
-    )
+    text = asyncio.run(metrics.render(hub))
+    done = subprocess.run([require("promtool"), "check", "metrics"], input=text, check=False, capture_output=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 

@@ -32,7 +32,7 @@ def test_energy_is_in_kilowatt_hours() -> None:
 
 def test_the_time_is_utc_with_its_offset_and_an_unknown_age_is_null() -> None:
     reading = event(ROOF, data(), at=1_700_000_000.25)
-    assert json.loads(state_message(reading))["time"] == "2023-11-14T22:13:20.250+00:00"
+    assert json.loads(state_message(reading))["time"] == "2023-11-14T22:13:20.250Z"
     unknown = event(ROOF, data())
     unknown = type(unknown)(
         ROOF, unknown.reading._replace(age=inf), since=0, monotonic=0, energy=unknown.energy, stats=unknown.stats
@@ -48,7 +48,7 @@ def test_an_error_has_no_state() -> None:
 def test_the_connection_says_since_when_and_why() -> None:
     assert json.loads(connection_message(0.0, 'no "answer"')) == {
         "state": "offline",
-        "since": "1970-01-01T00:00:00.000+00:00",
+        "since": "1970-01-01T00:00:00.000Z",
         "reason": 'no "answer"',
     }
     assert json.loads(connection_message(0.0, None))["state"] == "online"

@@ -18,7 +18,7 @@ from tracer_async.cli.capture_counts import CaptureCounts
 from tracer_async.cli.export import Writer, export, write_csv, write_parquet
 from tracer_async.cli.formats import Format, printable
 from tracer_async.cli.meanings import Meaning, meaning_of
-from tracer_async.cli.options import format_option, show_warnings, verbose_option
+from tracer_async.cli.options import format_option, output_option, show_warnings, verbose_option
 from tracer_async.cli.parquet_file import ParquetFile
 from tracer_async.errors import CaptureError
 from tracer_async.protocol import START_UP, Frame, Noise
@@ -32,14 +32,7 @@ __all__ = ["decode"]
 )
 @click.argument("file", type=click.File("rb"), metavar="FILE|-")
 @format_option(Format.TEXT, Format.JSON, Format.CSV, Format.PARQUET)
-@click.option(
-    "-o",
-    "--output",
-    "path",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Write to FILE. An existing file is replaced when the new one is complete.",
-)
+@output_option
 @click.option(
     "--input-format",
     type=click.Choice([form.value for form in CaptureFormat]),

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from tracer_async.cli.formats import csv_line
-from tracer_async.cli.options import verbose_option
+from tracer_async.cli.options import output_option, verbose_option
 from tracer_async.cli.output_file import opened
 from tracer_async.errors import MissingExtraError
 
@@ -54,14 +54,7 @@ def history() -> None:
     show_default=True,
     help="Format of the output.",
 )
-@click.option(
-    "-o",
-    "--output",
-    "path",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Write to FILE. An existing file is replaced when the new one is complete.",
-)
+@output_option
 @verbose_option
 def export(
     config: Path, *, name: str, start: str | None, end: str | None, kind: str, form: str, path: Path | None

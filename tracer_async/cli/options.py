@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -21,6 +22,7 @@ __all__ = [
     "format_option",
     "interval_option",
     "link_options",
+    "output_option",
     "resolved_url",
     "show_warnings",
     "trace_option",
@@ -93,6 +95,18 @@ def interval_option(command: F) -> F:
         show_default=True,
         metavar="SECONDS",
         help="Time from one reading to the next.",
+    )(command)
+
+
+def output_option(command: F) -> F:
+    """Add ``-o``."""
+    return click.option(
+        "-o",
+        "--output",
+        "path",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="Write to FILE. An existing file is replaced when the new one is complete.",
     )(command)
 
 

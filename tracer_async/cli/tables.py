@@ -70,7 +70,7 @@ def reading_table(address: str, reading: Reading) -> Table:
     for name, words in ALARMS.items():
         table.add_row(words[0].upper() + words[1:], _alarm(getattr(data, name)))
     table.add_section()
-    age = rounded_age(reading)
+    age = rounded_age(reading.age)
     table.add_row("Age, at most", "unknown" if age is None else f"{age:.3f}", "s", style="dim")
     table.add_row("Reserved bytes", data.reserved.hex(" ").upper(), "hex", style="dim")
     return table

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tracer_async.backoff import backoff
 from tracer_async.errors import LinkError, LinkFloodedError, TracerError
 
-__all__ = ["Retrying", "backoff"]
+__all__ = ["Retrying"]
 
 _log = logging.getLogger("tracer_async")
 
@@ -23,17 +23,6 @@ _SAME_PORT = 60.0
 
 # Initial and maximum seconds between two summaries in the log, for a connection that is lost again and again.
 _FIRST_SUMMARY, _LAST_SUMMARY = 60.0, 3600.0
-
-
-def backoff(initial: float, maximum: float) -> Iterator[float]:
-    """Yield the delays between attempts: doubling from *initial* to *maximum*, each shortened at random by up to half.
-
-    Without the jitter, clients that lost their connections at the same time would all reconnect at the same time.
-    """
-    delay = initial
-    while True:
-        yield delay * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, no secret
-        delay = min(delay * 2, maximum)
 
 
 class Retrying:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
-from math import ceil, isfinite
+from math import ceil
 
 from tracer_async.gateway.events import Controller, ControllerEvent, EnergyTotals
+from tracer_async.records import rounded_age, utc
 
 __all__ = ["OFFLINE", "ONLINE", "connection_message", "lifetime", "state_message"]
 
@@ -29,8 +29,8 @@ def state_message(event: ControllerEvent) -> bytes:
     if reading.data is None:
         raise ValueError("an error has no state")
     state = {
-        "time": _iso(reading.time),
-        "age": round(reading.age, 3) if isfinite(reading.age) else None,
+        "time": utc(reading.time),
+        "age": rounded_age(reading.age),
         **reading.data.to_dict(),
         **_energies(event.energy),
     }
@@ -40,7 +40,7 @@ def state_message(event: ControllerEvent) -> bytes:
 def connection_message(since: float, reason: str | None) -> bytes:
     """Return since when a controller is offline, and why, as JSON; *reason* is None if it is online."""
     state = "online" if reason is None else "offline"
-    return json.dumps({"state": state, "since": _iso(since), "reason": reason}).encode()
+    return json.dumps({"state": state, "since": utc(since), "reason": reason}).encode()
 
 
 def _energies(energy: EnergyTotals) -> dict[str, float | str | None]:
@@ -59,7 +59,3 @@ def _energies(energy: EnergyTotals) -> dict[str, float | str | None]:
 
 def _kwh(watt_hours: float) -> float:
     return round(watt_hours / 1000, 6)
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from tracer_async.gateway._durable_file import sync_directory, write_new
 
 __all__ = ["PublishedTopics"]
 
@@ -102,22 +102,5 @@ def _is_topic(value: object) -> bool:
 
 
 def _replace(file: Path, text: str) -> None:
-    """Write the file so that a power cut leaves the old content or the new."""
-    new = file.with_name(f"{file.name}.new")
-    try:
-        with new.open("w") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError:
-        # On a full disk, a part of a file would take the space that others need.
-        with suppress(OSError):
-            new.unlink()
-        raise
-    new.replace(file)
-    if os.name == "posix":
-        directory = os.open(file.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+    write_new(file, [text.encode()]).replace(file)
+    sync_directory(file.parent)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from hashlib import sha256
 from math import inf
 from pathlib import Path
 from typing import Any
 
+from tracer_async.gateway._durable_file import sync_directory, write_new
 from tracer_async.gateway.energy import MeterState
 from tracer_async.gateway.events import DayEnergy
 
@@ -76,20 +76,14 @@ class EnergyFile:
 
     def save(self, states: Mapping[str, MeterState]) -> None:
         """Write the totals. They are on the disk when this returns. Raises OSError; then the old ones still are."""
-        new = self._path.with_name(f"{self._path.name}.new")
         checksum = sha256()
-        try:
-            with new.open("wb") as file:
-                for part in encode_states(states):
-                    file.write(part)
-                    checksum.update(part)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError:
-            # On a full disk, a part of a file would take the space that others need.
-            with suppress(OSError):
-                new.unlink()
-            raise
+
+        def parts() -> Iterator[bytes]:
+            for part in encode_states(states):
+                checksum.update(part)
+                yield part
+
+        new = write_new(self._path, parts())
         if self._is_intact():
             self._path.replace(self._backup)
         elif self._path.exists():
@@ -97,7 +91,7 @@ class EnergyFile:
             self._set_aside(self._path, "was damaged or changed by another program")
         new.replace(self._path)
         self._known = checksum.digest()
-        _sync_directory(self._path.parent)
+        sync_directory(self._path.parent)
 
     def close(self) -> None:
         """Release the lock."""
@@ -203,14 +197,3 @@ def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < inf:
         raise ValueError(f"{value!r} is not a number of 0 or more")
     return float(value)
-
-
-def _sync_directory(path: Path) -> None:
-    """Write the names in a directory to the disk. Windows cannot do that."""
-    if os.name == "nt":
-        return
-    directory = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from tracer_async import LoadError, Reading, SessionStats, TracerError
+from tracer_async.backoff import backoff
 from tracer_async.sharing import Listener
 
 __all__ = ["ListenedLine", "ListensOnlyError", "SilentLineError", "silence_limit"]
@@ -94,7 +95,7 @@ class ListenedLine:
         await asyncio.wait([self._task])
 
     async def _keep_listening(self) -> NoReturn:
-        delay = _RETRY
+        delays = backoff(_RETRY, self._repeat)
         while True:
             links = self._links
             try:
@@ -106,9 +107,9 @@ class ListenedLine:
                 _log.exception("listening to %s: an internal error; please report it", self._name)
                 error = TracerError(f"internal error: {reason!r}")
             self._publish(Reading(time.time(), None, error))
-            delay = _RETRY if self._links > links else delay
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, self._repeat)
+            if self._links > links:
+                delays = backoff(_RETRY, self._repeat)
+            await asyncio.sleep(next(delays))
             self._listener = Listener(*self._urls)
 
     async def _listen(self) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable
 
+from tracer_async.backoff import backoff
 from tracer_async.gateway.events import Controller, ControllerEvent
 from tracer_async.gateway.output import Output
 
@@ -85,7 +85,7 @@ class OutputTask:
 
     async def _keep_running(self) -> None:
         """Run the output; start it again with growing delays when it raises or ends."""
-        delay = _RESTART[0]
+        delays = backoff(*_RESTART)
         while True:
             started = time.monotonic()
             error = await self._run_once()
@@ -94,9 +94,8 @@ class OutputTask:
             if self.output.state.fails(error):
                 _log.warning("%s: %s", self._name, error)
             if time.monotonic() - started > _PROVEN_SECONDS:
-                delay = _RESTART[0]
-            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311  # no secret
-            delay = min(delay * 2, _RESTART[1])
+                delays = backoff(*_RESTART)
+            await asyncio.sleep(next(delays))
 
     async def _run_once(self) -> str:
         """Run the output until it ends. Return why it ended."""

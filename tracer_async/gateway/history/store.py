@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from tracer_async.backoff import backoff
 from tracer_async.gateway.config import HistoryConfig
 from tracer_async.gateway.events import ControllerEvent
 from tracer_async.gateway.history.batch import write
@@ -98,16 +98,15 @@ class HistoryOutput(Output):
             await self._database.close()
 
     async def _work(self) -> None:
-        delay = _RETRY[0]
+        delays = backoff(*_RETRY)
         while not self._is_ending.is_set():
             try:
                 await self._write_and_maintain()
             except Exception as error:  # noqa: BLE001  # whatever fails here must not stop the service
                 await self._report(error)
-                await _wait_for(self._is_ending, delay * random.uniform(0.5, 1.0))  # noqa: S311  # no secret
-                delay = min(2 * delay, _RETRY[1])
+                await _wait_for(self._is_ending, next(delays))
             else:
-                delay = _RETRY[0]
+                delays = backoff(*_RETRY)
                 # Until the time of the next batch, or until the queue is half full.
                 await _wait_for(self._is_filling, self._config.flush_seconds)
                 if not self._is_half_full():

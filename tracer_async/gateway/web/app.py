@@ -166,7 +166,7 @@ class _Site:
 
     async def metrics(self, _: web.Request) -> web.Response:
         """The metrics for Prometheus."""
-        body = await metrics.render_gradually(self._controllers)
+        body = await metrics.render(self._controllers)
         return web.Response(body=body, headers={"Content-Type": metrics.CONTENT_TYPE})
 
     # Sessions

@@ -28,7 +28,7 @@ from tracer_async.gateway.events import Controller, ControllerEvent
 from tracer_async.gateway.history.query import DayEnergy, Series
 from tracer_async.gateway.listening import ListensOnlyError, SilentLineError
 from tracer_async.gateway.metrics import FAULTS
-from tracer_async.records import utc
+from tracer_async.records import rounded_age, utc
 
 __all__ = ["controller_object", "days_object", "reason_of", "series_object"]
 
@@ -108,7 +108,7 @@ def controller_object(
         "online": True,
         "reason": None,
         "time": utc(event.reading.time),
-        "age": round(max(monotonic - event.monotonic, 0.0) + event.reading.age, 3),
+        "age": rounded_age(max(monotonic - event.monotonic, 0.0) + event.reading.age),
         "state": state_of(data),
         "faults": [name for name in FAULTS if getattr(data, name)],
         "reading": data.to_dict(),
