@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import select
 import socket
 import sys
@@ -49,8 +48,8 @@ class Bell:
         if output is not self._output and self._descriptor >= 0:
             self._poll.modify(self._descriptor, select.POLLIN | (select.POLLOUT if output else 0))
             self._output = output
-        # Rounded up: an early return would only cause another wait.
-        self._poll.poll(max(0, math.ceil(seconds * 1000)))
+        # In milliseconds. A fraction is rounded up, a negative number would wait without end.
+        self._poll.poll(seconds * 1000 if seconds > 0 else 0)
 
     def ring(self) -> None:
         """End the present wait, and all later ones. Any thread may call this."""

@@ -36,6 +36,8 @@ __all__ = ["Conversation"]
 
 _READ = ReadRealtime()
 _READ_REALTIME = int(CommandCode.READ_REALTIME)
+# Looking a member up in its class takes long in Python 3.11.
+_CLOSED = ConnectionState.CLOSED
 
 
 class Conversation:
@@ -88,7 +90,7 @@ class Conversation:
 
     def close(self, *, discard: bool = False) -> None:
         """Close the link, and let the present call and all later ones fail. With *discard*, nothing is sent later."""
-        self.state = ConnectionState.CLOSED
+        self.state = _CLOSED
         now = time.monotonic()
         self.session.close(now)
         wire, self._wire = self._wire, None
@@ -121,7 +123,7 @@ class Conversation:
             raise RuntimeError(f"{self._options.name}: a signal handler has used the client during this call")
         now = time.monotonic()
         session, wire = self.session, self._wire
-        if self.state is ConnectionState.CLOSED:
+        if self.state is _CLOSED:
             session.close(now)
             self._outcome = LinkClosedError(self._options.name, "the client was closed")
             return
@@ -286,5 +288,5 @@ class Conversation:
             self._lose_link(LinkError(self._options.name, "a command could not be delivered and was discarded"))
 
     def _set_state(self, state: ConnectionState) -> None:
-        if self.state is not ConnectionState.CLOSED:  # which is final
+        if self.state is not _CLOSED:  # which is final
             self.state = state
