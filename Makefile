@@ -8,8 +8,9 @@ SOURCES := tracer_async tests examples benchmarks stress fuzz conftest.py
 FUZZ_SECONDS ?= 60
 # Percent of the package that the tests must cover. `.ci/run` demands more: it runs the slow tests as well.
 MIN_COVERAGE ?= 85
-# Test processes. WORKERS=0 runs all tests in one process, in which `breakpoint()` and -s work.
-WORKERS ?= auto
+# Test processes: two on each core, because the tests wait for other programs half of the time. WORKERS=0 runs all tests
+# in one process, in which `breakpoint()` and -s work.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(2 * os.cpu_count())')
 PYTEST = -m pytest --numprocesses=$(WORKERS) --dist=worksteal
 ASYNC_TESTS := tests/client tests/peers tests/promise tests/transport
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
