@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 from typing import Any
 
 import pytest
@@ -124,3 +125,17 @@ async def test_a_poll_ends_when_the_client_closes(link: Link) -> None:
             if count == 3:
                 await tracer.aclose()
     assert count == 3
+
+
+async def test_waiting_for_the_close_ends_at_the_given_time_or_when_the_client_closes(link: Link) -> None:
+    loop = asyncio.get_running_loop()
+    async with TracerClient(link.url) as tracer:
+        assert not await tracer.wait_closed(until=loop.time() - 1)
+        assert not await tracer.wait_closed(until=loop.time() + 0.001)
+        cancelled = asyncio.create_task(tracer.wait_closed())
+        waiting = [asyncio.create_task(tracer.wait_closed(until=until)) for until in (loop.time() + 3600, math.inf)]
+        await asyncio.sleep(0)
+        cancelled.cancel()
+    assert await asyncio.gather(*waiting) == [True, True]
+    assert cancelled.cancelled()
+    assert await tracer.wait_closed()

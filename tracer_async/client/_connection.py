@@ -105,7 +105,7 @@ class Connection:
     # Slots for the same reason as in `Session`: there may be thousands of connections.
     __slots__ = (
         "_call_at",
-        "_closed",
+        "_close_waiters",
         "_closing",
         "_last_reading",
         "_last_since",
@@ -165,7 +165,7 @@ class Connection:
         # The last reading and its `Answer.since`. The whole answer would keep the frame in memory too.
         self._last_reading: RealtimeData | None = None
         self._last_since = 0.0
-        self._closed: asyncio.Event | None = None
+        self._close_waiters: set[asyncio.Future[bool]] | None = None
 
     @property
     def stats(self) -> SessionStats:
@@ -313,8 +313,8 @@ class Connection:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._closed is not None:
-            self._closed.set()
+        for waiter in self._close_waiters or ():
+            _release(waiter, True)
         link, self._link = self._link, None
         now = self._loop.time()
         events = self._session.close(now)
@@ -329,13 +329,26 @@ class Connection:
         for subscription in [*(self._subscriptions or ()), *(self._watchers or ())]:
             subscription.end()
 
-    async def wait_closing(self) -> None:
-        """Wait until `close` is called. Raises RuntimeError in another event loop."""
+    async def wait_closing(self, until: float = inf) -> bool:
+        """Wait until `close` is called, or until *until* on the clock of the event loop. Return whether it was called.
+
+        Raises RuntimeError in another event loop.
+        """
         self.check_loop()
-        if self._closed is None:
-            self._closed = asyncio.Event()
-        if self.state is not ConnectionState.CLOSED:
-            await self._closed.wait()
+        if self.state is ConnectionState.CLOSED:
+            return True
+        if self._close_waiters is None:
+            self._close_waiters = set()
+        waiter: asyncio.Future[bool] = self._loop.create_future()
+        self._close_waiters.add(waiter)
+        # Each tick of a poll waits here. `asyncio.timeout` would take several times as long, because it cancels.
+        timer = self._loop.call_at(until, _release, waiter, False) if until < inf else None
+        try:
+            return await waiter
+        finally:
+            self._close_waiters.discard(waiter)
+            if timer is not None:
+                timer.cancel()
 
     async def wait_closed(self) -> None:
         """Wait until the link of a closed connection has released its resources, at most for the link timeout."""
@@ -541,3 +554,8 @@ class Connection:
                         error = twin(error)
             elif isinstance(event, LinkFailed):
                 self._drop_link(event.error)
+
+
+def _release(waiter: asyncio.Future[bool], closed: bool, /) -> None:
+    if not waiter.done():
+        waiter.set_result(closed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
+from math import inf
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from tracer_async.client._connection import Connection, ConnectionState, running_loop
@@ -188,10 +189,12 @@ class TracerClient:
                 self._opened.set_exception(LinkClosedError(self.url, "the client was closed"))
         self._closed = True
 
-    async def wait_closed(self) -> None:
-        """Wait until the client is closed. Return at once if it is closed or was never opened."""
-        if self._connection is not None:
-            await self._connection.wait_closing()
+    async def wait_closed(self, *, until: float = inf) -> bool:
+        """Wait until the client is closed, or until *until* on the event loop's clock. Return whether it is closed.
+
+        A client that was never opened counts as closed. Raises RuntimeError in another event loop.
+        """
+        return self._connection is None or await self._connection.wait_closing(until)
 
     async def __aenter__(self) -> Self:
         await self.open()

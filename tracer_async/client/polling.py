@@ -45,8 +45,5 @@ async def _poll(tracer: _Readable, interval: float) -> AsyncGenerator[Reading, N
         due = ticks.next(anyio.current_time())
         if wait_closed is None:
             await anyio.sleep_until(due)
-            continue
-        # Wait for the tick, but end at once when the client is closed.
-        with anyio.CancelScope(deadline=due):
-            await wait_closed()
+        elif await wait_closed(until=due):
             return
