@@ -18,7 +18,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 NEWER_PIP = 'pip>=25.1'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo gateway test test-all test-loops lint typecheck format bench fuzz mutants soak soak-gateway soak-sharing hostile sick-fleet man picture home-assistant screenshots clean
+.PHONY: help demo gateway test test-all test-loops lint typecheck format bench fuzz mutants nightly soak soak-gateway soak-sharing hostile sick-fleet man picture home-assistant screenshots clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -102,6 +102,9 @@ bench: .venv-bench/ready  ## measure everything into docs/performance.md (35 min
 
 make_bench_venv = $(1) -m venv $(2) && $(2)/bin/python -m pip install --quiet --disable-pip-version-check $(NEWER_PIP) \
 	&& $(2)/bin/python -m pip install --quiet --editable '.[serial,serialx,bulk,gateway]' --group bench
+
+nightly: $(VENV)/dev  ## the model of the conversation: 5,000 histories of 60 steps (5 min)
+	$(BIN)/python -m pytest -q --hypothesis-profile=nightly tests/protocol/test_session_model.py
 
 soak: $(VENV)/dev  ## a million exchanges on bad lines (10 min)
 	$(BIN)/python -m stress.soak
