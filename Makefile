@@ -40,7 +40,7 @@ test: $(VENV)/dev  ## run the tests and measure their coverage; ARGS='-k name' s
 
 test-loops: $(VENV)/dev  ## run the asynchronous tests in debug mode, on uvloop and with eager tasks
 	$(BIN)/python $(PYTEST) -q --asyncio-debug $(ASYNC_TESTS)
-	$(BIN)/python $(PYTEST) -q --event-loop=uvloop $(ASYNC_TESTS)
+	$(BIN)/python $(PYTEST) -q --event-loop=uvloop $(ASYNC_TESTS) tests/gateway/test_web*.py
 	@if $(BIN)/python -c 'from asyncio import eager_task_factory' 2>/dev/null; then \
 		$(BIN)/python $(PYTEST) -q --event-loop=eager $(ASYNC_TESTS); \
 	else echo "eager tasks need Python 3.12"; fi

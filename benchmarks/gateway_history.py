@@ -73,6 +73,7 @@ def _reading(at: int) -> tuple[object, ...]:
         "battery_temperature": 25,
         "flags": 1 | (sun > 0) << (len(FLAGS) - 1),
         "reserved": b"\0\0\0\0",
+        "age": 20,
     }
     return tuple(row[column.name] for column in readings.columns)
 

@@ -192,7 +192,8 @@ def _shown_row(row: dict[str, Any]) -> Shown:
     words = (row["pv_voltage"], row["load_current"], row["charge_current"], row["over_discharge_voltage"])
     # Bits of `flags`: the load is on, and the panel charges.
     made = Made(row["battery_voltage"], row["battery_temperature"], row["flags"] & 1, row["flags"] >> 6 & 1)
-    return Shown(int(row["id"][1:]), row["time"] / 1000, None, words, row["battery_full_voltage"], made)
+    age = None if row["age"] is None else row["age"] / 1000
+    return Shown(int(row["id"][1:]), row["time"] / 1000, age, words, row["battery_full_voltage"], made)
 
 
 # Totals

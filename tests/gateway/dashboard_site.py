@@ -45,12 +45,17 @@ class SimulatedClock:
 
 
 class MuteTracer(SimulatedTracer):
-    """A simulated controller that answers nothing while it is mute."""
+    """A simulated controller that answers nothing while it is mute. With *mute_after* it is mute after that command."""
 
     mute = False
+    mute_after: int | None = None
 
     def answer(self, frame: Frame) -> bytes | None:
-        return None if self.mute else super().answer(frame)
+        if self.mute:
+            return None
+        answer = super().answer(frame)
+        self.mute = frame.command == self.mute_after
+        return None if self.mute else answer
 
 
 @dataclass

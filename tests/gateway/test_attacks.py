@@ -150,12 +150,12 @@ async def broker(tmp_path: Path, require: Require) -> AsyncIterator[Broker]:
 @pytest.mark.parametrize(
     "content",
     [
-        '{"topics": ["tracer/#"], "commands": null}',
-        '{"topics": [""], "commands": null}',
-        '{"topics": "abc", "commands": null}',
-        '{"topics": ["a\\u0000b"], "commands": null}',
-        '{"topics": ["\\ud800"], "commands": null}',
-        f'{{"topics": ["{"x" * 70_000}"], "commands": null}}',
+        '{"topics": ["tracer/#"]}',
+        '{"topics": [""]}',
+        '{"topics": "abc"}',
+        '{"topics": ["a\\u0000b"]}',
+        '{"topics": ["\\ud800"]}',
+        f'{{"topics": ["{"x" * 70_000}"]}}',
         "[" * 100_000,
         "[]",
     ],
@@ -178,9 +178,9 @@ async def test_topics_that_could_not_be_written_are_written_with_the_next_ones(t
     folder = tmp_path / "state"
     published = PublishedTopics(folder / "mqtt-topics.json")
     await published.load()
-    await published.add(["tracer/roof/state"], commands=True)  # there is no such folder
+    await published.add(["tracer/roof/state"])  # there is no such folder
     folder.mkdir()
-    await published.add(["tracer/roof/state"], commands=True)
+    await published.add(["tracer/roof/state"])
     again = PublishedTopics(folder / "mqtt-topics.json")
     await again.load()
     assert again.topics == {"tracer/roof/state"}
@@ -285,7 +285,7 @@ async def test_connections_leave_half_of_the_open_files_to_controllers_and_outpu
     ],
     ids=["unknown charset", "no charset for text", "not compressed", "unknown compression"],
 )
-async def test_a_body_in_another_encoding_causes_no_internal_error_and_no_line_in_the_log(
+async def test_a_body_in_another_encoding_causes_no_internal_error_and_no_stack_trace_in_the_log(
     header: str, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Everybody can send such a body, without a token. Each one was logged with a stack trace."""
@@ -297,7 +297,8 @@ async def test_a_body_in_another_encoding_causes_no_internal_error_and_no_line_i
             f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}"
         )
     assert answer.startswith(f"HTTP/1.1 {status} ")
-    assert messages(caplog) == []
+    expected = ["web: a log-in failed: wrong token from 127.0.0.1"] if status == 401 else []
+    assert messages(caplog) == expected
 
 
 # The history

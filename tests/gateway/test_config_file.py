@@ -126,8 +126,8 @@ def test_what_a_variable_contains_is_not_replaced_again(load: Load) -> None:
 @pytest.mark.parametrize(
     ("section", "key"),
     [
-        ('[mqtt]\nurl = "mqtt://broker"', "password"),
-        ('[influx]\nurl = "http://influx"', "password"),
+        ('[mqtt]\nurl = "mqtt://broker"\nusername = "solar"', "password"),
+        ('[influx]\nurl = "http://influx"\nusername = "solar"', "password"),
         ('[influx]\nurl = "http://influx"', "token"),
         ("[history]", "password"),
         ("[web]", "token"),
@@ -154,7 +154,7 @@ def test_a_secret_is_read_from_its_file(load: Load, tmp_path: Path, section: str
         (b"a\0b", "the file must contain one line, and no control character"),
         (b"\xff\xfe", "the file cannot be read: it is not UTF-8"),
         (b"a" * 100_000, "the file must contain one line, and no control character"),
-        (b"short", "the file does not contain what is expected: a string, at least 8 characters"),
+        (b"short", "the text in the file is too short: it needs at least 8 characters"),
     ],
 )
 def test_a_file_without_a_usable_secret_is_an_error(
@@ -234,27 +234,33 @@ def test_a_variable_that_cannot_be_replaced_is_one_error(errors: Errors, value: 
         ),
         (f'{ROOF}"a\\nb" = 1', 'controllers.roof."a\\nb": unknown key; expected one of '),
         # Wrong types
-        (f"{ROOF}interval = '5'", 'controllers.roof.interval: found "5"; expected a number, 0.2 to 3,600'),
-        (f"{ROOF}interval = true", "controllers.roof.interval: found true; expected a number, 0.2 to 3,600"),
-        (f"{ROOF}retries = true", "controllers.roof.retries: found true; expected a whole number, 0 to 20"),
-        (f"{ROOF}retries = 2.5", "controllers.roof.retries: found 2.5, a number; expected a whole number, 0 to 20"),
-        (f"{ROOF}interval = [5]", "controllers.roof.interval: found a list; expected a number, 0.2 to 3,600"),
-        (f"{ROOF}interval = 2026-01-01", "controllers.roof.interval: found 2026-01-01, a date; expected a number"),
+        (f"{ROOF}interval = '5'", 'controllers.roof.interval: found "5"; expected a number from 0.2 to 3,600'),
+        (f"{ROOF}interval = true", "controllers.roof.interval: found true; expected a number from 0.2 to 3,600"),
+        (f"{ROOF}retries = true", "controllers.roof.retries: found true; expected a whole number from 0 to 20"),
+        (f"{ROOF}retries = 2.5", "controllers.roof.retries: found 2.5; expected a whole number from 0 to 20"),
+        (f"{ROOF}interval = [5]", "controllers.roof.interval: found a list; expected a number from 0.2 to 3,600"),
+        (f"{ROOF}interval = 2026-01-01", "controllers.roof.interval: found 2026-01-01; expected a number"),
         (f"{ROOF}url.x = 1", "occurs twice"),
-        (f"{ROOF}[web]\nhosts = 'a'", 'web.hosts: found "a"; expected a list of strings'),
-        (f"{ROOF}[web]\nhosts = ['a', 3]", "web.hosts[1]: found 3, a whole number; expected a string"),
+        (f"{ROOF}[web]\nhosts = 'a'", 'web.hosts: found "a"; write a list: ["a"]'),
+        (f"{ROOF}[web]\nhosts = ['a', 3]", "web.hosts[1]: found 3; expected a string"),
         (f"web = 3\n{ROOF}", "web: found a whole number; expected a table"),
         ("controllers = 3", "controllers: found a whole number; expected a table for each controller"),
         ("[controllers]\nroof = 'sim:'", "controllers.roof: found a string; expected a table"),
         # Out of range
-        (f"{ROOF}interval = 0.1", "controllers.roof.interval: found 0.1, a number; expected a number, 0.2 to 3,600"),
-        (f"{ROOF}interval = nan", "controllers.roof.interval: found nan, a number; expected a number, 0.2 to 3,600"),
-        (f"{ROOF}interval = inf", "controllers.roof.interval: found inf, a number; expected a number, 0.2 to 3,600"),
-        (f"{ROOF}interval = 0x{'f' * 5000}", "found a whole number that is far too large; expected a number, 0.2 to"),
+        (f"{ROOF}interval = 0.1", "controllers.roof.interval: found 0.1; expected a number from 0.2 to 3,600"),
+        (f"{ROOF}interval = nan", "controllers.roof.interval: found nan; expected a number from 0.2 to 3,600"),
+        (f"{ROOF}interval = inf", "controllers.roof.interval: found inf; expected a number from 0.2 to 3,600"),
+        (
+            f"{ROOF}interval = 0x{'f' * 5000}",
+            "found a whole number that is far too large; expected a number from 0.2 to",
+        ),
         (f"{ROOF}interval = {'9' * 5000}", "is not TOML: a value is not valid"),
-        (f"{ROOF}controller_id = 256", "controllers.roof.controller_id: found 256, a whole number; expected"),
-        (f"{ROOF}title = ''", 'controllers.roof.title: found ""; expected a string, 1 to 100 characters'),
-        (f"{ROOF}[web]\ntoken = 'short'", "web.token: found a string; expected a string, at least 8 characters"),
+        (
+            f"{ROOF}controller_id = 256",
+            "controllers.roof.controller_id: found 256; expected a whole number from 0 to 255",
+        ),
+        (f"{ROOF}title = ''", 'controllers.roof.title: found ""; expected a string of 1 to 100 characters'),
+        (f"{ROOF}[web]\ntoken = 'short'", "web.token: too short: it needs at least 8 characters"),
         (f"{ROOF}[log]\nlevel = 'loud'", 'log.level: found "loud"; expected "debug" or "info" or "warning" or "error"'),
         # What is missing
         ("", "controllers: the key is missing; expected a table for each controller, such as [controllers.roof]"),
@@ -278,7 +284,11 @@ def test_a_variable_that_cannot_be_replaced_is_one_error(errors: Errors, value: 
         (f"{ROOF}[history]\nurl='postgresql://[h/d'", "write sqlite:///FILE or postgresql://"),
         (f"{ROOF}[web]\nlisten='8090'", 'web.listen: found "8090"; write HOST:PORT'),
         (f"{ROOF}[web]\nlisten='::1:8090'", "an IPv6 address must be in brackets, such as [::1]:8090"),
-        (f"{ROOF}[web]\nlisten='h:{'9' * 5000}'", "write HOST:PORT"),
+        (f"{ROOF}[web]\nlisten='h:{'9' * 5000}'", "the port must be from 0 to 65535"),
+        (f"{ROOF}[web]\nlisten='h:80800'", 'web.listen: found "h:80800"; the port must be from 0 to 65535'),
+        (f"{ROOF}[web]\nlisten='h:http'", "write HOST:PORT"),
+        (f"{ROOF}[history]\nraw_days = 0", "history.raw_days: found 0; expected a whole number from 1 to 3,650"),
+        (f"{ROOF}[mqtt]\nurl='mqtt://h'\nusername='u'\npassword=''", "mqtt.password: it is empty"),
         (f"time_zone = 'Mars/Olympus'\n{ROOF}", 'time_zone: found "Mars/Olympus"; not a time zone of the IANA'),
         (f"time_zone = 'Europe'\n{ROOF}", 'time_zone: found "Europe"; not a time zone'),
         (f"time_zone = ''\n{ROOF}", 'time_zone: found ""; not a time zone'),
@@ -288,6 +298,9 @@ def test_a_variable_that_cannot_be_replaced_is_one_error(errors: Errors, value: 
         (f"{ROOF}[web]\nlisten='0.0.0.0:80'", "web: other machines can reach the address in listen: set token or"),
         (f"{ROOF}[web]\nauth='token'", 'web: auth = "token" needs token or token_file'),
         (f"{ROOF}[web]\nauth='none'\ntoken='12345678'", 'web: auth = "none" and a token contradict each other'),
+        (f"{ROOF}[web]\ntoken='12345678'\nswitch_token='12345678'", "web: token and switch_token are the same"),
+        (f"{ROOF}[mqtt]\nurl='mqtt://h'\npassword='p'", "mqtt: a password needs a user name: set username"),
+        (f"{ROOF}[influx]\nurl='http://h'\npassword='p'", "influx: a password needs a user name: set username"),
         (f"{ROOF}[influx]\nurl='http://h'\nusername='u'\ntoken='t'", "influx: give username or a token, not both"),
     ],
 )
@@ -299,12 +312,15 @@ def test_an_error_names_the_key_and_what_was_found_and_expected(errors: Errors, 
 @pytest.mark.parametrize(
     ("text", "place", "reason"),
     [
-        (f"{ROOF}[controllers.roof]\n", "line 3, column", "the table [controllers.roof] occurs twice"),
+        (f"{ROOF}[controllers.roof]\n", "line 3, column 1: ", "the table [controllers.roof] occurs twice"),
+        (f"{ROOF}\r\n  [ controllers.roof ]\r\n", "line 4, column 3: ", "the table [controllers.roof] occurs twice"),
+        (f"{ROOF}[controllers.roof", "end of document: ", "the table [controllers.roof] occurs twice"),
         (f"{ROOF}interval = 1\ninterval = 2\n", "line 4, column", "the key interval occurs twice"),
         ("web = {listen = 'a', listen = 'b'}", "line 1, column", "the key listen occurs twice"),
         ("[controllers.roof\nurl = 3", "line 1, column", "is not TOML"),
         ("[web]\nlisten = 'a", "", "is not TOML"),
-        ("[web]\nlisten = hello", "line 2, column 10", "is not TOML: invalid value"),
+        ("[web]\nlisten = hello", "line 2, column 10", 'invalid value. Is a text without quotes? Write "..."'),
+        ("[web]\nlisten = 127.0.0.1:80", "line 2, column 15", 'a statement. Is a text without quotes? Write "..."'),
     ],
 )
 def test_an_error_of_the_syntax_has_its_place(errors: Errors, text: str, place: str, reason: str) -> None:
@@ -390,6 +406,48 @@ def test_an_id_may_not_be_the_name_of_another_controller(errors: Errors) -> None
 
 def test_a_misspelt_key_gives_one_error_only(errors: Errors) -> None:
     assert errors('[controllers.roof]\nurll = "sim:"') == ["controllers.roof.urll: unknown key; did you mean url?"]
+
+
+@pytest.mark.parametrize(
+    ("key", "misspelt", "others"),
+    [
+        ('url = "bridge:1"', 'urll = "bridge:1"', ""),
+        ('listen = "bridge:1"', 'lissten = "bridge:1"', ""),
+        ('id = "x"\nurl = "bridge:2"', 'idd = "x"', 'url = "bridge:1"'),
+    ],
+)
+def test_a_misspelt_key_is_not_compared_with_another_controller(
+    errors: Errors, key: str, misspelt: str, others: str
+) -> None:
+    name = misspelt.partition(" ")[0]
+    for first, second in (("roof", "shed"), ("shed", "roof")):
+        tables = {"roof": f"{misspelt}\n{others}", "shed": key}
+        (error,) = errors("".join(f"[controllers.{table}]\n{tables[table]}\n" for table in (first, second)))
+        assert error.startswith(f"controllers.roof.{name}: unknown key; did you mean ")
+
+
+@pytest.mark.parametrize("files", [(), ("token",), ("switch_token",), ("token", "switch_token")])
+def test_the_token_that_switches_is_another_one_wherever_both_are_written(
+    errors: Errors, tmp_path: Path, files: tuple[str, ...]
+) -> None:
+    lines = []
+    for key in ("token", "switch_token"):
+        secret_file(tmp_path / key)
+        lines.append(f'{key}_file = "{key}"' if key in files else f'{key} = "${{TOKEN}}"')
+    (error,) = errors("\n".join([f"{ROOF}[web]", *lines]), TOKEN="hunter2-hunter2")
+    assert error.startswith("web: token and switch_token are the same")
+    assert "hunter2" not in error
+
+
+def test_a_state_directory_far_from_any_that_exists_is_a_warning(
+    load: Load, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for directory, warnings in ((".", 0), ("new", 0), ("mistyped/new", 1)):
+        caplog.clear()
+        load(f'state_directory = "{directory}"\n{ROOF}')
+        found = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+        assert len(found) == warnings
+        assert all(text.startswith(f"state_directory: {tmp_path / directory} does not exist") for text in found)
 
 
 def test_the_models_check_without_a_file_too() -> None:

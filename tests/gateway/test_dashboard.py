@@ -331,6 +331,78 @@ async def test_a_refusal_is_shown_with_its_reason(browser: Browser, tmp_path: Pa
         await expect(card(page)).to_contain_text(f"Load {state}")
 
 
+UNKNOWN = "It is unknown whether the load was switched. The next reading shows it."
+
+
+async def switch_off(page: Page) -> None:
+    await card(page).get_by_role("button", name="Switch off the load of House roof").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Switch off").click()
+
+
+async def test_a_switch_without_an_answer_is_shown_as_unknown_until_the_next_reading(
+    browser: Browser, tmp_path: Path
+) -> None:
+    """The controller switches its load, and answers neither that command nor a request after it."""
+    async with shown(browser, tmp_path) as (site, page, watch):
+        tracer, shows = site.devices["roof"].tracer, card(page)
+        tracer.mute_after = 0xAA
+        watch.gateway_is_away = True  # the browser notes the status 502 on the console
+        await switch_off(page)
+        await expect(shows).to_contain_text(UNKNOWN)
+        await expect(shows).to_contain_text("Load unknown")
+        await expect(shows).not_to_contain_text("Not switched")
+        await expect(page.locator("#announcement")).to_have_text(f"House roof: {UNKNOWN}")
+        assert not tracer.realtime().load_on
+        # An error is not a reading.
+        await expect(shows).to_contain_text("offline since")
+        await expect(shows).to_contain_text(UNKNOWN)
+        tracer.mute_after, tracer.mute = None, False
+        await expect(shows).to_contain_text("Load off")
+        await expect(shows).not_to_contain_text(UNKNOWN)
+
+
+async def test_an_unknown_switch_stays_unknown_while_there_is_no_reading(browser: Browser, tmp_path: Path) -> None:
+    """The reading that the page has is of the time before the switch, however often it is sent again."""
+    async with shown(browser, tmp_path, {"roof": Device("House roof", interval=600)}) as (site, page, watch):
+        shows = card(page)
+        await expect(shows).to_contain_text("Load on")
+        await page.clock.install()
+        watch.gateway_is_away = True
+        await page.route("**/load", lambda route: route.abort())
+        await switch_off(page)
+        await expect(shows).to_contain_text(UNKNOWN)
+        await expect(shows).to_contain_text("Load unknown")
+        await page.clock.fast_forward(70_000)
+        await site.stop_web()
+        await expect(page.locator("#connection")).to_be_visible()
+        await site.start_web()
+        async with page.expect_response("**/api/controllers"):
+            await page.clock.fast_forward(10_000)
+        await expect(page.locator("#connection")).to_be_hidden()
+        await expect(shows).to_contain_text(UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "text"),
+    [
+        (502, '{"error": "no answer", "code": "not_switched"}', "Not switched: no answer"),
+        (502, '{"error": "no answer", "code": "unknown"}', UNKNOWN),
+        (403, '{"error": "switching the load needs the switching token"}', "Not switched: switching the load needs"),
+        (500, '{"error": "internal error"}', UNKNOWN),
+        (504, "<html>", UNKNOWN),  # of a proxy
+        (200, "", UNKNOWN),
+    ],
+)
+async def test_only_what_certainly_did_not_happen_is_shown_as_not_switched(
+    status: int, body: str, text: str, browser: Browser, tmp_path: Path
+) -> None:
+    async with shown(browser, tmp_path, {"roof": Device("House roof", interval=600)}) as (_, page, watch):
+        watch.gateway_is_away = True
+        await page.route("**/load", lambda route: route.fulfill(status=status, body=body))
+        await switch_off(page)
+        await expect(card(page).locator(".problem")).to_contain_text(text)
+
+
 # Log-in
 
 
@@ -454,6 +526,20 @@ async def test_the_ranges_are_six_hours_day_week_and_month(browser: Browser, tmp
             await expect(page.locator("button[aria-pressed=true]")).to_have_count(1)
             await expect(page.locator("svg.chart")).to_have_count(4)
         assert asked == [6, 24, 168, 720, 6]
+
+
+async def test_over_more_than_a_day_each_time_has_its_date(browser: Browser, tmp_path: Path) -> None:
+    async with shown(browser, tmp_path, {"roof": Device("House roof", past_days=2)}) as (site, page, _):
+        await with_past(page, site)
+        power = panel(page, "Power")
+        for label in ("Week", "Month"):
+            async with page.expect_response("**/history?*"):
+                await page.get_by_role("button", name=label, exact=True).click()
+            await expect(power.locator(".values-at")).to_have_text(re.compile(r"^\d+ \w+, \d\d:\d\d: Charging"))
+            await power.get_by_text("Values as a table").click()
+            times = power.locator("tbody td:first-child")
+            await expect(times.last).to_have_text(re.compile(r"^\d+ \w+, \d\d:\d\d$"))
+            assert all(re.fullmatch(r"\d+ \w+, \d\d:\d\d", text) for text in await times.all_inner_texts())
 
 
 async def test_without_readings_or_without_a_database_the_page_says_so(browser: Browser, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from tests.gateway.stub_hub import controller, data, event
 from tracer_async.gateway._mqtt_messages import state_message
 from tracer_async.gateway._topics import Topics
-from tracer_async.gateway.discovery import device_discovery, without_other_load
+from tracer_async.gateway.discovery import device_discovery
 
 SCHEMA = json.loads(Path(__file__).with_name("mqtt_discovery_schema.json").read_text())
 TOPICS = Topics("home/solar", "homeassistant")
@@ -28,9 +28,13 @@ def payload(name: str = "roof", *, commands: bool = True, **options: Any) -> dic
     return result
 
 
+def entities(whole: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The components except those that consist of their platform alone, which Home Assistant removes."""
+    return {key: value for key, value in whole["components"].items() if value.keys() != {"platform"}}
+
+
 def of_platform(platform: str, **options: Any) -> dict[str, dict[str, Any]]:
-    components: dict[str, dict[str, Any]] = payload(**options)["components"]
-    return {key: value for key, value in components.items() if value["platform"] == platform}
+    return {key: value for key, value in entities(payload(**options)).items() if value["platform"] == platform}
 
 
 def test_the_schema_itself_is_valid_and_rejects_what_home_assistant_does_not_have() -> None:
@@ -46,6 +50,7 @@ def test_the_schema_itself_is_valid_and_rejects_what_home_assistant_does_not_hav
         ],
         "overload": [{"unit_of_measurement": "V"}, {"device_class": "trouble"}],
         "load": [{"expire_after": 15}, {"command_topic": "a/#"}],
+        "load_on": [{"name": "Load"}, {"platform": "light"}],
     }
     for key, changes in wrong_changes.items():
         for change in changes:
@@ -63,7 +68,7 @@ def test_the_payload_matches_the_schema(name: str, commands: bool) -> None:
 
 
 def test_every_entity_has_an_id_of_its_own_also_among_controllers() -> None:
-    components = [each for name in ("roof", "shed") for each in payload(name)["components"].values()]
+    components = [each for name in ("roof", "shed") for each in entities(payload(name)).values()]
     for key in ("unique_id", "default_entity_id"):
         assert len({each[key] for each in components}) == len(components)
 
@@ -73,7 +78,7 @@ def test_ids_depend_on_the_stable_id_and_topics_on_the_name() -> None:
     renamed = controller("garage")
     after = device_discovery(type(renamed)("garage", "Garage", "roof", 5.0), TOPICS, commands=True)
     assert after["device"]["identifiers"] == before["device"]["identifiers"]
-    for key, component in after["components"].items():
+    for key, component in entities(after).items():
         assert component["unique_id"] == before["components"][key]["unique_id"]
     assert after["state_topic"] == "home/solar/garage/state"
     assert after["components"]["load"]["command_topic"] == "home/solar/garage/load/set"
@@ -126,18 +131,17 @@ def test_without_commands_there_is_no_switch_but_the_load_is_shown() -> None:
 
 
 @pytest.mark.parametrize("commands", [True, False])
-def test_a_change_of_commands_removes_the_other_entity_of_the_load(commands: bool) -> None:
-    other = payload(commands=not commands)["components"]
-    now = payload(commands=commands)["components"]
-    change = without_other_load(payload(commands=commands))["components"]
-    (gone,) = other.keys() - now.keys()
-    assert change == {**now, gone: {"platform": other[gone]["platform"]}}
+def test_the_other_entity_of_the_load_is_removed_whatever_was_announced_before(commands: bool) -> None:
+    now, other = payload(commands=commands), payload(commands=not commands)
+    (gone,) = entities(other).keys() - entities(now).keys()
+    assert now["components"].keys() - entities(now).keys() == {gone}
+    assert now["components"][gone] == {"platform": entities(other)[gone]["platform"]}
 
 
 def test_every_field_in_a_template_is_a_field_of_the_state() -> None:
     state = json.loads(state_message(event(controller(), data())))
     for commands in (True, False):
-        for key, component in payload(commands=commands)["components"].items():
+        for key, component in entities(payload(commands=commands)).items():
             fields = re.findall(r"value_json\.(\w+)", component["value_template"])
             assert len(fields) == (0 if key == "connection" else 1)
             assert set(fields) <= state.keys()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import random
+import shutil
 import signal
 import stat
 import subprocess
@@ -20,7 +21,8 @@ from typing import Any
 import pytest
 
 from tests.gateway.energy_readings import power_reading
-from tracer_async.gateway.energy_file import decode_states
+from tracer_async.gateway.energy import MeterState
+from tracer_async.gateway.energy_file import EnergyFile, decode_states
 from tracer_async.gateway.energy_ledger import EnergyLedger
 from tracer_async.gateway.events import Controller, DayEnergy, EnergyTotals
 
@@ -60,6 +62,21 @@ def overwrite(file: Path, raw: bytes) -> None:
     file.write_bytes(raw)
 
 
+def remove(file: Path) -> None:
+    file.unlink()
+
+
+def backup_of(file: Path) -> Path:
+    return file.with_name(f"{file.name}.bak")
+
+
+def copied(file: Path, folder: str) -> Path:
+    """Copy the directory of the file, as a restart would find it now. Return the copy of the file."""
+    copy = file.parents[1] / folder
+    shutil.copytree(file.parent, copy)
+    return copy / file.name
+
+
 def names(directory: Path) -> set[str]:
     return {entry.name for entry in directory.iterdir()}
 
@@ -74,7 +91,8 @@ def near(value: float) -> Any:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    return tmp_path / "energy.json"
+    (tmp_path / "state").mkdir()
+    return tmp_path / "state" / "energy.json"
 
 
 # Totals
@@ -218,25 +236,26 @@ async def test_the_end_waits_for_a_write_whose_caller_was_cancelled(
     assert (await loaded(file)).charge == near(8.0)
 
 
-async def test_a_new_file_is_on_the_disk_before_it_gets_its_name_and_the_name_before_it_is_published(
+async def test_totals_are_on_the_disk_twice_before_they_are_published_and_the_backup_comes_first(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = open_ledger(file)
     record(ledger, 6)
     await ledger.flush()
-    synced: list[tuple[str, float, float]] = []
+    # What is synchronized, and the total in the file, in its backup, and published at that moment.
+    synced: list[tuple[str, float, float, float]] = []
     fsync = os.fsync
 
     def noted(descriptor: int) -> None:
         kind = "directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
-        named = decode_states(file.read_bytes())["roof-1"].charge
-        synced.append((kind, near(named), near(ledger.stored("roof-1").charge)))
+        copies = [near(decode_states(path.read_bytes())["roof-1"].charge) for path in (file, backup_of(file))]
+        synced.append((kind, *copies, near(ledger.stored("roof-1").charge)))
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", noted)
     record(ledger, 2, start=NOON + 60.0)
     await ledger.aclose()
-    assert synced == [("file", 6.0, 6.0), ("directory", 8.0, 6.0)]
+    assert synced == [("file", 6.0, 6.0, 6.0), ("file", 6.0, 8.0, 6.0), ("directory", 8.0, 8.0, 6.0)]
 
 
 # Disks that cannot be written to
@@ -291,11 +310,12 @@ async def test_a_disk_that_cannot_be_written_to_loses_no_energy(
         assert ledger.stored("roof-1") == before
         assert not ledger.state.connected
         # A part of a file would take the space that others need.
-        assert "energy.json.new" not in names(small_disk)
+        assert not [name for name in names(small_disk) if name.endswith(".new")]
     assert ledger.state.error == ("No space left on device" if fault == "full" else "Read-only file system")
     assert [item.levelname for item in caplog.records if "cannot be written" in item.message] == ["ERROR"]
     # What is on the disk is as good as before.
-    assert decode_states(content(small_disk / "energy.json"))["roof-1"].charge == near(6.0)
+    for name in ("energy.json", "energy.json.bak"):
+        assert decode_states(content(small_disk / name))["roof-1"].charge == near(6.0)
     if fault == "full":
         filler.unlink()
     else:
@@ -372,14 +392,14 @@ async def test_a_file_that_can_be_neither_read_nor_renamed_is_reported_and_kept(
     assert (await loaded(file)).charge == near(6.0)
 
 
-async def two_generations(file: Path) -> tuple[bytes, bytes]:
-    """Write 6 Wh, then 8 Wh. Return the file and the backup."""
+async def two_flushes(file: Path) -> bytes:
+    """Write 6 Wh, then 8 Wh. Return the file."""
     ledger = open_ledger(file)
     record(ledger, 6)
     await ledger.flush()
     record(ledger, 2, start=NOON + 60.0)
     await ledger.aclose()
-    return content(file), content(Path(f"{file}.bak"))
+    return content(file)
 
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
@@ -394,35 +414,64 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+COPIES = pytest.mark.parametrize("copy_of", [Path, backup_of], ids=["file", "backup"])
+CopyOf = Callable[[Path], Path]
+
+
+@COPIES
 @pytest.mark.parametrize("damage", DAMAGE)
-async def test_a_damaged_file_is_kept_and_its_backup_is_used(
-    file: Path, damage: str, caplog: pytest.LogCaptureFixture
+async def test_a_damaged_copy_is_kept_and_takes_no_total_back(
+    file: Path, copy_of: CopyOf, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    raw, _ = await two_generations(file)
+    raw, damaged_file = await two_flushes(file), copy_of(file)
     damaged = DAMAGE[damage](raw)
     assert damaged != raw
-    overwrite(file, damaged)
+    overwrite(damaged_file, damaged)
+    ledger = open_ledger(file)
+    assert ledger.stored("roof-1").charge == near(8.0)
+    assert content(Path(f"{damaged_file}.damaged-1")) == damaged
+    (error,) = (item.message for item in caplog.records if item.levelname == "ERROR")
+    assert error.startswith(f"{damaged_file} cannot be used: ")
+    assert error.endswith(f"; it is kept as {damaged_file.name}.damaged-1")
+    record(ledger, 1, start=NOON + 1000.0)
+    await ledger.aclose()
+    for path in (file, backup_of(file)):
+        assert decode_states(content(path))["roof-1"].charge == near(9.0)
+
+
+@COPIES
+async def test_a_missing_copy_takes_no_total_back(
+    file: Path, copy_of: CopyOf, caplog: pytest.LogCaptureFixture
+) -> None:
+    await two_flushes(file)
+    remove(copy_of(file))
+    ledger = open_ledger(file)
+    assert ledger.stored("roof-1").charge == near(8.0)
+    assert not [item for item in caplog.records if item.levelname == "ERROR"]
+    await ledger.flush()
+    assert names(file.parent) == {"energy.json", "energy.json.bak", "energy.json.lock"}
+    await ledger.aclose()
+
+
+async def test_an_older_file_that_was_restored_is_used_and_not_its_backup(file: Path) -> None:
+    ledger = open_ledger(file)
+    record(ledger, 6)
+    await ledger.aclose()
+    old = content(file)
+    await two_flushes(file)
+    overwrite(file, old)
     ledger = open_ledger(file)
     assert ledger.stored("roof-1").charge == near(6.0)
-    assert content(Path(f"{file}.damaged-1")) == damaged
-    (error,) = (item.message for item in caplog.records if item.levelname == "ERROR")
-    assert error.startswith(f"{file} cannot be used: ")
-    assert error.endswith("; it is kept as energy.json.damaged-1")
-    # The backup is kept until there are two good generations again.
     record(ledger, 1, start=NOON + 1000.0)
-    await ledger.flush()
-    overwrite(file, b"")
-    ledger_2 = EnergyLedger(file, zone=UTC, flush_seconds=60.0)
     await ledger.aclose()
-    ledger_2.load()
-    assert ledger_2.stored("roof-1").charge == near(6.0)
-    await ledger_2.aclose()
+    assert content(file) == content(backup_of(file))
+    assert not any("damaged" in name for name in names(file.parent))
 
 
 async def test_if_the_backup_is_damaged_too_both_are_kept_and_counting_begins_at_0(
     file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await two_generations(file)
+    await two_flushes(file)
     overwrite(file, b"one")
     overwrite(Path(f"{file}.bak"), b"two")
     ledger = open_ledger(file)
@@ -437,37 +486,32 @@ async def test_if_the_backup_is_damaged_too_both_are_kept_and_counting_begins_at
     assert (await loaded(file)).charge == near(1.0)
 
 
-async def test_a_file_overwritten_while_the_service_runs_is_kept_and_written_again(
-    file: Path, caplog: pytest.LogCaptureFixture
+@COPIES
+async def test_a_copy_overwritten_while_the_service_runs_is_kept_and_written_again(
+    file: Path, copy_of: CopyOf, caplog: pytest.LogCaptureFixture
 ) -> None:
     ledger = open_ledger(file)
-    for part in range(3):
+    for part in range(1, 4):
         record(ledger, 1, start=NOON + 100.0 * part)
         await ledger.flush()
-        overwrite(file, b"garbage")
-    record(ledger, 1, start=NOON + 300.0)
+        overwrite(copy_of(file), b"garbage")
+        assert (await loaded(copied(file, f"restart-{part}"))).charge == near(part)
+    caplog.clear()
+    record(ledger, 1, start=NOON + 400.0)
     await ledger.aclose()
+    assert sum(item.levelname == "ERROR" for item in caplog.records) == 1
     assert (await loaded(file)).charge == near(4.0)
-    kept = [content(Path(f"{file}.damaged-{number}")) for number in (1, 2, 3)]
+    kept = [content(Path(f"{copy_of(file)}.damaged-{number}")) for number in (1, 2, 3)]
     assert kept == [b"garbage"] * 3
-    assert sum(item.levelname == "ERROR" for item in caplog.records) == 3
 
 
-async def test_a_file_that_was_not_loaded_is_not_overwritten(file: Path) -> None:
-    raw, backup = await two_generations(file)
+async def test_files_that_were_not_loaded_are_not_overwritten(file: Path) -> None:
+    raw = await two_flushes(file)
     ledger = EnergyLedger(file, zone=UTC, flush_seconds=60.0)
     record(ledger, 1)
     await ledger.aclose()
-    assert content(Path(f"{file}.damaged-1")) == raw
-    assert content(Path(f"{file}.bak")) == backup
-
-
-async def test_a_crash_between_the_two_renames_loses_nothing(file: Path) -> None:
-    ledger = open_ledger(file)
-    record(ledger, 6)
-    await ledger.aclose()
-    os.replace(file, f"{file}.bak")  # noqa: PTH105  # an asynchronous test must not use Path's methods
-    assert (await loaded(file)).charge == near(6.0)
+    for path in (file, backup_of(file)):
+        assert content(Path(f"{path}.damaged-1")) == raw
 
 
 async def test_two_processes_cannot_count_in_one_file(file: Path) -> None:
@@ -480,7 +524,90 @@ async def test_two_processes_cannot_count_in_one_file(file: Path) -> None:
     await second.aclose()
 
 
+def test_after_the_lock_file_was_removed_only_one_process_counts_in_the_file(file: Path) -> None:
+    """Otherwise each would set aside the files of the other one, at every write."""
+    first, second = EnergyFile(file), EnergyFile(file)
+    first.open()
+    first.save({"roof": MeterState(charge=1.0)})
+    Path(f"{file}.lock").unlink()
+    assert second.open()["roof"].charge == 1.0
+    second.save({"roof": MeterState(charge=2.0)})
+    with pytest.raises(BlockingIOError, match="another gateway uses these energy totals"):
+        first.save({"roof": MeterState(charge=1.5)})
+    second.save({"roof": MeterState(charge=3.0)})
+    second.close()
+    assert names(file.parent) == {"energy.json", "energy.json.bak", "energy.json.lock"}
+    assert first.open()["roof"].charge == 3.0
+    first.close()
+
+
 # kill -9
+
+KILLED = """
+import asyncio, os, signal, sys
+from datetime import UTC
+from pathlib import Path
+from tests.gateway.energy_readings import power_reading
+from tracer_async.gateway.energy_ledger import EnergyLedger
+from tracer_async.gateway.events import Controller
+
+ROOF = Controller("roof", "Roof", "roof-1", 10.0)
+
+def kill_before(step):
+    calls = 0
+    def counted(function):
+        def call(*arguments, **options):
+            nonlocal calls
+            calls += 1
+            if calls == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments, **options)
+        return call
+    os.fsync, os.replace = counted(os.fsync), counted(os.replace)
+
+async def record(file, step):
+    ledger = EnergyLedger(file, zone=UTC, flush_seconds=60.0)
+    ledger.load()
+    for tick in range(9):
+        ledger.record(ROOF, power_reading(1.78e9 + 10.0 * tick, 360.0), 10.0 * tick)
+        if tick in (6, 8):
+            await ledger.flush()
+            print(step, ledger.stored("roof-1").charge, flush=True)
+            kill_before(step)
+
+for step in range(1, 100):
+    folder = Path(sys.argv[1], str(step))
+    folder.mkdir()
+    child = os.fork()
+    if not child:
+        asyncio.run(record(folder / "energy.json", step))
+        os._exit(0)
+    if os.waitpid(child, 0)[1] == 0:
+        break
+"""
+
+
+@pytest.mark.parametrize("damage", ["none", "missing", "empty", "half", "garbage"])
+@COPIES
+def test_a_kill_at_any_step_of_a_write_and_a_damaged_copy_take_no_published_total_back(
+    tmp_path: Path, copy_of: CopyOf, damage: str
+) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", KILLED, tmp_path], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    published: dict[str, float] = {}
+    for line in result.stdout.splitlines():
+        step, number = line.split()
+        published[step] = float(number)
+    # A backup and a file, each with a rename, and their directory. In the last process nothing was killed.
+    assert list(published.values()) == [near(6.0)] * 5 + [near(8.0)]
+    for step, total in published.items():
+        file = tmp_path / step / "energy.json"
+        if damage == "missing":
+            remove(copy_of(file))
+        elif damage != "none":
+            overwrite(copy_of(file), DAMAGE[damage](content(copy_of(file))))
+        assert total <= asyncio.run(loaded(file)).charge < 8.001
 
 
 class Recorder:
@@ -522,13 +649,26 @@ class Recorder:
         self._process.communicate()
 
 
+def spoil(path: Path, fault: str) -> bool:
+    """Damage a copy. Return whether it will be set aside."""
+    if fault == "none" or not path.exists():
+        return False
+    if fault == "missing":
+        remove(path)
+        return False
+    overwrite(path, DAMAGE[fault](content(path)))
+    return True
+
+
 @pytest.mark.slow
-def test_100_kills_at_random_moments_take_no_published_total_back(file: Path) -> None:
+def test_100_kills_at_random_moments_and_damaged_copies_take_no_published_total_back(file: Path) -> None:
     recorder, moment = Recorder(file), random.Random(10)
-    before, cycles_with_flushes = 0.0, 0
+    before, cycles_with_flushes, damaged = 0.0, 0, 0
     try:
         for _ in range(100):
             said = recorder.run_and_kill(moment)
+            copy = moment.choice([file, backup_of(file)])
+            damaged += spoil(copy, moment.choice(["none", "missing", "half"]))
             ledger = EnergyLedger(file, zone=None, flush_seconds=60.0)
             ledger.load()
             loaded = ledger.stored("roof").charge
@@ -548,4 +688,4 @@ def test_100_kills_at_random_moments_take_no_published_total_back(file: Path) ->
     finally:
         recorder.close()
     assert cycles_with_flushes > 30
-    assert not list(file.parent.glob("*.damaged-*"))
+    assert len(list(file.parent.glob("*.damaged-*"))) == damaged > 10

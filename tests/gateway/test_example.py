@@ -85,8 +85,10 @@ def test_every_line_of_the_example_is_right_when_it_is_switched_on(section: str,
         text = text.replace(f"[{other}]", f"#[{other}]")
         text = re.sub(r"(?m)^#url = \"(mqtts|http):", r'url = "\1:', text)
         text = re.sub(rf"(?ms)^#\[{other}\]$.*?^# ---", "# ---", text)
-    # A certificate and its key belong together.
+    # A certificate and its key belong together, and a password needs a user name.
     names = {"cert_file": ("cert_file", "key_file"), "key_file": ("cert_file", "key_file")}.get(name, (name,))
+    if name.startswith("password") and section in ("mqtt", "influx"):
+        names = (name, "username")
     pieces = re.split(r"(?m)^(?=#?\[)", text)
     header = f"[{section}." if section == "controllers" else f"[{section}]"
     for number, piece in enumerate(pieces):

@@ -71,11 +71,11 @@ def test_a_configuration_on_the_page_is_accepted(block: str, tmp_path: Path) -> 
         for key, value in table.items():
             if key.endswith("_file"):
                 file = tmp_path / value.replace("${CREDENTIALS_DIRECTORY}/", "")
-                file.write_text("0123456789abcdef")
+                file.write_text(f"0123456789abcdef {key}")
                 file.chmod(0o600)
     path = tmp_path / "gateway.toml"
     path.write_text(block, encoding="utf-8")
-    variables = dict.fromkeys(re.findall(r"\$\{(\w+)\}", block), "0123456789abcdef")
+    variables = {name: f"0123456789abcdef {name}" for name in re.findall(r"\$\{(\w+)\}", block)}
     config = load_config(path, environment=variables | {"CREDENTIALS_DIRECTORY": str(tmp_path)})
     assert "roof" in config.controllers
 

@@ -178,6 +178,17 @@ async def test_what_is_left_at_the_end_is_sent() -> None:
     assert len(stub.lines) == 2
 
 
+async def test_what_cannot_be_sent_at_the_end_is_left_for_the_output_that_follows() -> None:
+    output = InfluxOutput(config(f"http://127.0.0.1:{free_port()}"))
+    events = [event(ROOF, data(), at=float(second)) for second in range(3)]
+    for one in events:
+        output.publish(one)
+    with pytest.raises(OSError, match="cannot be reached"):
+        await output.drain()
+    assert output.take_left() == events
+    assert output.take_left() == []
+
+
 async def test_the_token_goes_to_the_address_of_influxdb_2() -> None:
     stub = Stub()
     async with serving(stub) as url:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,10 +19,22 @@ from jsonschema import Draft202012Validator
 
 from tests.gateway.stub_hub import StubHub, controller, data, event
 from tests.gateway.web_site import READ, SWITCH, Site, StubHistory, site, with_tokens
-from tracer_async import LinkLostError, LoadRefusedError, LoadState, RealtimeData, ResponseTimeoutError, TracerError
+from tracer_async import (
+    AmbiguousReplyError,
+    LinkClosedError,
+    LinkLostError,
+    LinkTimeoutError,
+    LoadRefusedError,
+    LoadState,
+    LoadUnknownError,
+    RealtimeData,
+    ResponseTimeoutError,
+    TracerError,
+)
 from tracer_async.gateway._clock import uptime
 from tracer_async.gateway.config import WebConfig
 from tracer_async.gateway.events import EnergyTotals
+from tracer_async.gateway.listening import ListensOnlyError
 from tracer_async.gateway.output import OutputState
 from tracer_async.gateway.web.app import make_app
 from tracer_async.gateway.web.streams import Streams
@@ -303,7 +317,7 @@ async def test_a_controller_before_its_first_reading_shows_no_data() -> None:
 class SwitchingHub(StubHub):
     """Switches when told to; until then requests wait."""
 
-    def __init__(self, error: TracerError | None = None) -> None:
+    def __init__(self, error: Exception | None = None) -> None:
         super().__init__(controller())
         self.put(event(self.controllers[0], data(load_on=True)))
         self.go = asyncio.Event()
@@ -319,6 +333,14 @@ class SwitchingHub(StubHub):
         return await super().set_load(name, on)
 
 
+DEVICE = "tcp://10.0.0.7:8088"
+NO_ANSWER = ResponseTimeoutError(DEVICE, 0xAA, 3.0, 3)
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
 LOAD = ("POST", "/api/controllers/roof/load", "/api/controllers/{name}/load")
 
 
@@ -332,26 +354,73 @@ async def test_the_answer_to_a_switch_is_what_the_controller_confirmed() -> None
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "reason"),
+    ("error", "status", "code", "reason"),
     [
         (
-            LoadRefusedError("tcp://10.0.0.7:8088", True, data(load_on=False, over_discharge=True)),
+            LoadRefusedError(DEVICE, True, data(load_on=False, over_discharge=True)),
             409,
+            "not_switched",
             "the controller leaves the load off: the battery is too low",
         ),
         (
-            LoadRefusedError("tcp://10.0.0.7:8088", False, data(load_on=True)),
+            LoadRefusedError(DEVICE, False, data(load_on=True)),
             409,
+            "not_switched",
             "the controller leaves the load on: is its load mode 1 manual?",
         ),
-        (ResponseTimeoutError("tcp://10.0.0.7:8088", 0xAA, 3.0, 3), 502, "no answer"),
+        (ListensOnlyError("roof"), 409, "not_switched", "the gateway only listens to this controller"),
+        (LinkTimeoutError(DEVICE, "no connection within 5 s"), 502, "not_switched", "no connection"),
+        (LoadUnknownError(DEVICE, False, sent=False, cause=NO_ANSWER), 502, "not_switched", "no answer"),
+        (LoadUnknownError(DEVICE, False, sent=False), 502, "not_switched", "the controller does not answer"),
+        (LoadUnknownError(DEVICE, False), 502, "unknown", "it is unknown whether the load was switched"),
+        (
+            LoadUnknownError(DEVICE, False, data(load_on=True)),
+            502,
+            "unknown",
+            "it is unknown whether the load was switched",
+        ),
+        (NO_ANSWER, 502, "unknown", "no answer"),
+        (AmbiguousReplyError(DEVICE, 0xAA, b"\x00"), 502, "unknown", "the answer may belong to another request"),
+        (LinkLostError(DEVICE, "connection lost"), 502, "unknown", "connection lost"),
+        (LinkClosedError(DEVICE, "the client was closed"), 502, "unknown", "no connection"),
     ],
 )
-async def test_a_switch_that_fails_is_answered_with_the_reason(error: TracerError, status: int, reason: str) -> None:
+async def test_a_switch_that_fails_is_answered_and_logged_with_what_is_certain(
+    error: TracerError, status: int, code: str, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
     hub = SwitchingHub(error)
     hub.go.set()
     async with site(hub) as served:
-        assert await checked(served, *LOAD, json={"on": False}, headers=served.own) == (status, {"error": reason})
+        answer = await checked(served, *LOAD, json={"on": False}, headers=served.own)
+        assert answer == (status, {"error": reason, "code": code})
+    begin = {
+        "not_switched": "roof: the load was not switched off: ",
+        "unknown": "roof: it is unknown whether the load was switched off: ",
+    }
+    assert warnings(caplog) == [begin[code] + str(error)]
+
+
+async def test_a_switch_of_a_controller_that_is_removed_meanwhile_is_not_found(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    hub = SwitchingHub(KeyError("roof"))
+    hub.go.set()
+    async with site(hub) as served:
+        assert (await checked(served, *LOAD, json={"on": True}, headers=served.own))[0] == 404
+    assert warnings(caplog) == ["roof: the load was not switched on: no such controller"]
+
+
+async def test_a_switch_that_fails_after_its_client_has_left_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    hub = SwitchingHub(NO_ANSWER)
+    async with site(hub) as served, asyncio.timeout(30):
+        asked = asyncio.create_task(served.ask(*LOAD[:2], json={"on": False}, headers=served.own))
+        await hub.asked.wait()
+        asked.cancel()
+        await asyncio.wait([asked])
+        hub.go.set()
+        while not warnings(caplog):
+            await asyncio.sleep(0.01)
+    assert warnings(caplog) == [f"roof: it is unknown whether the load was switched off: {NO_ANSWER}"]
 
 
 async def test_one_switch_at_a_time() -> None:
@@ -532,6 +601,17 @@ async def test_who_may_not_read_learns_only_whether_it_is_ready() -> None:
         headers = {"Authorization": f"Bearer {READ}"}
         _, answer = await checked(served, "GET", "/readyz", "/readyz", headers=headers)
         assert answer == {"ready": True, "waiting_for": []}
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "[::]"])
+async def test_the_address_of_the_dashboard_for_all_addresses_has_the_name_of_this_machine(
+    address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with site(listen=f"{address}:0", auth="none") as served:
+        assert served.output.url == f"http://{socket.gethostname()}:{served.port}/"
+        lines = [record.getMessage() for record in caplog.records]
+        assert f"dashboard: http://{socket.gethostname()}:{served.port}/" in lines
 
 
 async def test_the_metrics_and_the_file_are_served() -> None:

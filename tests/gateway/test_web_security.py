@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import re
 import ssl
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -212,6 +213,25 @@ async def test_a_host_name_that_is_not_configured_is_refused(host: str) -> None:
             assert "battery" not in answer
 
 
+@pytest.mark.parametrize(
+    ("host", "begin"),
+    [
+        ("Evil.example:8090", "The host name evil.example"),
+        ("solar", "The host name solar"),
+        ("<b>evil</b>", "This host name"),
+        ("\u202eevil", "This host name"),
+        ("evil.example, other", "This host name"),
+        ("a" * 101, "This host name"),
+        ("", "This host name"),
+    ],
+)
+async def test_the_answer_to_a_wrong_host_name_says_what_to_do_and_nothing_else(host: str, begin: str) -> None:
+    async with site() as served:
+        answer = await served.raw(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
+        body = json.loads(answer.partition("\r\n\r\n")[2])
+        assert body == {"error": f"{begin} is not allowed. Add it to `hosts` in [web]."}
+
+
 async def test_configured_names_and_addresses_are_accepted() -> None:
     async with site(hosts=("Solar.Example",)) as served:
         for host in ("127.0.0.1", "localhost:1", "solar.example", "SOLAR.example:443", "192.168.1.5:80", "[::1]:8090"):
@@ -269,6 +289,26 @@ async def test_brute_force_is_slowed_down_and_the_right_token_with_it(way: str) 
         assert (await served.ask("GET", "/api/controllers", headers={"Cookie": cookie}))[0] == 200
 
 
+@pytest.mark.parametrize("way", ["log in", "header"])
+async def test_wrong_tokens_are_logged_with_the_address_in_a_few_lines_and_without_the_token(
+    way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with site(**with_tokens()) as served:
+        for number in range(5):
+            token = f"guess-{number}"
+            if way == "header":
+                status, _ = await served.ask("GET", "/api/controllers", headers=bearer(token))
+            else:
+                status, _ = await served.ask("POST", "/api/session", json={"token": token}, headers=served.own)
+            assert status == 401
+        assert caplog.messages == ["web: a log-in failed: wrong token from 127.0.0.1"] * 5
+        while len(caplog.messages) == 5:
+            await served.ask("GET", "/api/controllers", headers=bearer("guess-again"))
+        assert caplog.messages[5:] == ["web: too many wrong tokens; of this minute no more are logged"]
+        assert {record.levelname for record in caplog.records} == {"WARNING"}
+        assert "guess" not in caplog.text
+
+
 # Limits
 
 
@@ -319,6 +359,9 @@ async def test_500_event_streams_are_limited_and_the_rest_works() -> None:
             answers.append(await reader.readline())
         assert sum(b" 200 " in answer for answer in answers) == 250
         assert sum(b" 503 " in answer for answer in answers) == 150
+        for answer, (reader, _) in zip(answers, streams, strict=False):
+            if b" 503 " in answer:
+                await reader.read()  # it ends: who was refused keeps no place
         for _, writer in streams:
             writer.close()
         while True:
@@ -334,8 +377,7 @@ async def test_a_slow_reader_of_events_costs_bounded_memory() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", served.port, limit=1024)
         writer.write(b"GET /api/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         assert b" 200 " in await reader.readline()
-        transport = writer.transport
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast("asyncio.Transport", writer.transport)
         transport.pause_reading()
         latest = served.hub.latest("roof")
         assert latest is not None

@@ -117,11 +117,13 @@ async def site(
     if task.done():
         task.result()
     assert output.url is not None
+    # For all addresses the output names this machine, and the name of that is not known everywhere.
+    url = f"http://127.0.0.1:{output.url.rpartition(':')[2]}" if config.host == "0.0.0.0" else output.url
     # Each request opens a connection of its own: no test depends on one that another left open.
     connector = aiohttp.TCPConnector(force_close=True, limit=0, ssl=False)
     async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
         try:
-            yield Site(hub, output, output.url, session)
+            yield Site(hub, output, url, session)
         finally:
             task.cancel()
             await asyncio.wait([task])

@@ -19,7 +19,7 @@ from tests.gateway import stub_hub
 from tracer_async import RealtimeData
 from tracer_async.gateway._mqtt_messages import connection_message, state_message
 from tracer_async.gateway._topics import Topics
-from tracer_async.gateway.discovery import device_discovery, without_other_load
+from tracer_async.gateway.discovery import device_discovery
 from tracer_async.gateway.events import EnergyTotals
 
 TOPICS = Topics("tracer", "homeassistant")
@@ -253,19 +253,18 @@ async def test_empty_messages_remove_the_device_with_all_entities(online: House)
     assert device_registry.async_get(online.hass).async_get_device({("mqtt", "tracer_async_roof")}) is None
 
 
-async def test_an_update_removes_the_switch_after_commands_were_switched_off_and_the_other_way_round(
-    online: House,
-) -> None:
+async def test_the_load_changes_between_switch_and_sensor_and_leaves_no_entity_behind(online: House) -> None:
+    """As after a change of `commands`, or from `url` to `listen` and back, while the gateway was stopped."""
     registry = entity_registry.async_get(online.hass)
+    number = len(registry.entities)
     for commands in (False, True):
-        payload = device_discovery(ROOF, TOPICS, commands=commands)
-        await online.receive(TOPICS.discovery("roof"), json.dumps(without_other_load(payload)))
-        await online.receive(TOPICS.discovery("roof"), json.dumps(payload))
+        await online.discover(commands=commands)
         await online.receive(TOPICS.bridge, "online")  # a broker gives retained messages to a new subscriber
         await online.read()
         switch = registry.async_get_entity_id("switch", "mqtt", "tracer_async_roof_load")
         sensor = registry.async_get_entity_id("binary_sensor", "mqtt", "tracer_async_roof_load_on")
         assert (switch is not None, sensor is not None) == (commands, not commands)
+        assert len(registry.entities) == number
         assert STATE_UNAVAILABLE not in online.states().values()
 
 

@@ -73,7 +73,7 @@ def export(
       jsonl    a JSON object for each row, a line each
       parquet  for pandas or Polars (extra: parquet)
 
-    Times are in UTC, days are those of the gateway. The units are V, A, W, Wh and degrees Celsius.
+    Times are in UTC, days are those of the gateway. The units are V, A, W, Wh, degrees Celsius and s.
     """  # noqa: D301  # click's mark, not an escape sequence of this text
     try:
         from tracer_async.gateway.config_file import load_config

@@ -13,7 +13,7 @@ from tracer_async.gateway._broker import Outgoing, publish_all
 from tracer_async.gateway._published_topics import PublishedTopics
 from tracer_async.gateway._topics import Topics
 from tracer_async.gateway.config import MqttConfig
-from tracer_async.gateway.discovery import device_discovery, without_other_load
+from tracer_async.gateway.discovery import device_discovery
 from tracer_async.gateway.events import Controller
 
 __all__ = ["Announcements"]
@@ -32,15 +32,10 @@ class Announcements:
         self._published = PublishedTopics(file)
         self._configured: dict[str, Controller] = {}
         self._ready: dict[str, Controller] = {}
-        # Controllers whose load was announced as the other kind of entity during this run.
-        self._other_load: set[str] = set()
         self._changed = asyncio.Event()
 
     def add(self, controller: Controller) -> None:
         """Announce a controller, at the next `reconcile`."""
-        before = self._configured.get(controller.name)
-        if before is not None and before.switchable != controller.switchable:
-            self._other_load.add(controller.name)
         self._configured[controller.name] = controller
         self._changed.set()
 
@@ -74,13 +69,9 @@ class Announcements:
         self._changed.clear()
         await self._published.load()
         configured = dict(self._configured)
-        switch = self._config.accepts_commands if self._config.discovery else None
-        changed = switch is not None and self._published.commands not in (None, switch)
-        # The switch is remembered last, so that a connection that breaks in between repeats its change.
-        await self._published.add(self._wanted(), commands=self._published.commands if changed else switch)
+        await self._published.add(self._wanted())
         if self._config.discovery:
-            await self._announce(client, configured.values(), remove_other_load=changed)
-        await self._published.add((), commands=switch)
+            await self._announce(client, configured.values())
         await self._delete(client, self._published.topics - self._wanted())
         new = [each for each in configured.values() if self._is_new(each)]
         self._ready.update({each.name: each for each in new})
@@ -98,19 +89,13 @@ class Announcements:
                 topics.add(self._topics.discovery(controller.id))
         return frozenset(topics)
 
-    async def _announce(self, client: Client, controllers: Iterable[Controller], *, remove_other_load: bool) -> None:
+    async def _announce(self, client: Client, controllers: Iterable[Controller]) -> None:
         messages: list[Outgoing] = []
         for controller in controllers:
-            topic = self._topics.discovery(controller.id)
             commands = self._config.accepts_commands and controller.switchable
             payload = device_discovery(controller, self._topics, commands=commands)
-            # Before the last start, a controller that is listened to now may have had a switch.
-            if remove_other_load or controller.name in self._other_load or not controller.switchable:
-                messages.append(Outgoing(topic, json.dumps(without_other_load(payload)).encode()))
-            messages.append(Outgoing(topic, json.dumps(payload).encode()))
-        changed = set(self._other_load)
+            messages.append(Outgoing(self._topics.discovery(controller.id), json.dumps(payload).encode()))
         await publish_all(client, messages, qos=1)
-        self._other_load -= changed
 
     async def _delete(self, client: Client, topics: Collection[str]) -> None:
         """Delete retained messages, the entities first: then an empty state reaches no entity."""

@@ -17,6 +17,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from tracer_async.gateway._error_text import error_text
 from tracer_async.gateway.config import MqttConfig
 
 __all__ = [
@@ -56,7 +57,10 @@ _MAX_PACKET = 64 * 1024
 
 _UNSPECIFIED = 0x80
 _SESSION_TAKEN_OVER = 0x8E
-_REFUSED = {0x86: "it refuses the user name or password", 0x87: "it does not authorise this client"}
+_REFUSED = {
+    0x86: "it refuses the user name or password",
+    0x87: "it does not authorise this client. Check user name and password",
+}
 
 
 class BrokerError(Exception):
@@ -260,7 +264,7 @@ def failure(error: BaseException, config: MqttConfig, *, flapping: bool = False)
     # What ended the connection is the cause of the error that a waiting call raises.
     code = next((each for each in (error, error.__cause__) if isinstance(each, MqttCodeError)), None)
     if code is None:
-        return f"{broker}: {str(error) or type(error).__name__}"
+        return f"{broker}: {error_text(error)}"
     reason = code.rc.value if isinstance(code.rc, ReasonCode) else None
     if reason == _SESSION_TAKEN_OVER:
         return (

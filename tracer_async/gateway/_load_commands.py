@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from typing import NoReturn
 
 from aiomqtt import Message
 
+from tracer_async.gateway._limited_log import LimitedLog
+from tracer_async.gateway._load_outcome import failure_text
 from tracer_async.gateway.output import Controllers
 
 __all__ = ["LoadCommands"]
@@ -21,7 +22,6 @@ _log = logging.getLogger(__name__)
 # Seconds after its arrival in which a command may be followed.
 _MAX_WAIT = 5.0
 # Lines of the log about messages, in a minute.
-_MINUTE = 60.0
 _MAX_LINES = 30
 
 
@@ -60,9 +60,8 @@ class LoadCommands:
         self._seen = time.monotonic(), time.time()
         self._waiting: dict[str, _Command] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        # When the present minute of the log began, and how many lines about messages it has.
-        self._minute = -math.inf
-        self._lines = 0
+        # About messages. A client that floods a topic must not fill the disk.
+        self._log = LimitedLog(_log, _MAX_LINES, "mqtt: too many commands")
 
     def take(self, message: Message, name: str) -> None:
         """Check a command for the controller *name*, and follow it. Returns at once, so that none waits before."""
@@ -77,20 +76,9 @@ class LoadCommands:
                 raise ValueError("the gateway was suspended, so the command may be late")
             command = _parse(message, name, now)
         except ValueError as error:
-            self._log(logging.WARNING, "mqtt: ignored a command on %r: %s", message.topic.value, error)
+            self._log.log(logging.WARNING, "mqtt: ignored a command on %r: %s", message.topic.value, error)
         else:
             self._post(command)
-
-    def _log(self, level: int, text: str, *values: object) -> None:
-        """Log what a message caused. A client that floods a topic must not fill the disk with it."""
-        now = asyncio.get_running_loop().time()
-        if now - self._minute >= _MINUTE:
-            self._minute, self._lines = now, 0
-        self._lines += 1
-        if self._lines <= _MAX_LINES:
-            _log.log(level, text, *values)
-        elif self._lines == _MAX_LINES + 1:
-            _log.warning("mqtt: too many commands; of this minute no more are logged")
 
     async def watch(self) -> NoReturn:
         """Notice when this process was suspended. A command that arrives just then may have waited in the socket.
@@ -113,7 +101,7 @@ class LoadCommands:
         replaced = self._waiting.get(command.name)
         if replaced is not None:
             text = "%s: the command to switch the load %s is replaced by a newer one"
-            self._log(logging.INFO, text, *_words(replaced))
+            self._log.log(logging.INFO, text, *_words(replaced))
         self._waiting[command.name] = command
         if command.name not in self._tasks:
             self._tasks[command.name] = asyncio.create_task(self._follow(command.name))
@@ -143,11 +131,15 @@ class LoadCommands:
             )
             return
         try:
-            await self._controllers.set_load(command.name, command.on)
-        except KeyError:
-            _log.warning("%s: the load was not switched %s: no such controller", *_words(command))
+            # The client may have to wait for a slow answer or for a connection. It must not send a late command.
+            async with asyncio.timeout_at(command.expires) as late:
+                await self._controllers.set_load(command.name, command.on)
+        except KeyError as error:
+            _log.warning("%s", failure_text(command.name, command.on, error))
         except Exception as error:  # noqa: BLE001  # whatever a client raises is reported, and the next command is tried
-            _log.warning("%s: the load was not switched %s: %s", *_words(command), str(error) or type(error).__name__)
+            waited = f"it was not confirmed within {command.expires - command.received:g} s"
+            reason = waited if late.expired() else None
+            _log.warning("%s", failure_text(command.name, command.on, error, reason))
             self._failed(command.name)
 
 

@@ -29,7 +29,6 @@ class PublishedTopics:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._topics: frozenset[str] | None = None
-        self._commands: bool | None = None
         # Whether the file lacks something, because it could not be written.
         self._stale = False
         self._writing = asyncio.Lock()
@@ -40,29 +39,24 @@ class PublishedTopics:
         """The topics. Empty before `load`."""
         return self._topics or frozenset()
 
-    @property
-    def commands(self) -> bool | None:
-        """Whether the last discovery had a switch; None if there was none."""
-        return self._commands
-
     async def load(self) -> None:
         """Read the file, once. A file that cannot be read is reported, and counts as empty."""
         if self._topics is None:
-            self._topics, self._commands = await asyncio.to_thread(_read, self._file)
+            self._topics = await asyncio.to_thread(_read, self._file)
 
-    async def add(self, topics: Iterable[str], *, commands: bool | None) -> None:
+    async def add(self, topics: Iterable[str]) -> None:
         """Remember *topics*."""
-        await self._store(self.topics | frozenset(topics), commands)
+        await self._store(self.topics | frozenset(topics))
 
     async def remove(self, topics: Iterable[str]) -> None:
         """Forget *topics*."""
-        await self._store(self.topics - frozenset(topics), self._commands)
+        await self._store(self.topics - frozenset(topics))
 
-    async def _store(self, topics: frozenset[str], commands: bool | None) -> None:
-        if topics == self._topics and commands == self._commands and not self._stale:
+    async def _store(self, topics: frozenset[str]) -> None:
+        if topics == self._topics and not self._stale:
             return
-        self._topics, self._commands = topics, commands
-        content = {"version": 1, "commands": commands, "topics": sorted(topics)}
+        self._topics = topics
+        content = {"version": 1, "topics": sorted(topics)}
         # A task of its own, that goes on if the caller is cancelled: a thread cannot be cancelled, and the next write
         # must not begin before this one has ended.
         task = asyncio.create_task(self._write(json.dumps(content, indent=1)))
@@ -82,18 +76,18 @@ class PublishedTopics:
             )
 
 
-def _read(file: Path) -> tuple[frozenset[str], bool | None]:
+def _read(file: Path) -> frozenset[str]:
     try:
         content: Any = json.loads(file.read_text())
-        topics, commands = content["topics"], content["commands"]
-        if isinstance(topics, list) and all(map(_is_topic, topics)) and isinstance(commands, bool | None):
-            return frozenset(topics), commands
+        topics = content["topics"]
+        if isinstance(topics, list) and all(map(_is_topic, topics)):
+            return frozenset(topics)
         raise TypeError("it has other values than expected")
     except FileNotFoundError:
         pass
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         _log.warning("%s: cannot be read, so controllers removed before now are not cleaned up: %s", file, error)
-    return frozenset(), None
+    return frozenset()
 
 
 def _is_topic(value: object) -> bool:

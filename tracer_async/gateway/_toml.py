@@ -16,6 +16,9 @@ __all__ = ["parse_toml", "read_error"]
 # More than any real file.
 _MAX_SIZE = 1024 * 1024
 
+# What the parser says of a text without quotes: 192.168.1.20:8088 begins like a number, hello like nothing known.
+_UNQUOTED = ("Expected newline or end of document after a statement", "Invalid value")
+
 
 def parse_toml(path: Path) -> dict[str, Any]:
     """Return the tables of a file. Raises ConfigError."""
@@ -47,7 +50,7 @@ def _syntax_error(message: str, text: str) -> str:
     reason = message[: place.start()]
     if (twice := re.fullmatch(r"Cannot declare (\(.*\)) twice", reason)) is not None:
         table = ".".join(re.findall(r"'([^']*)'", twice[1]))
-        return f"{place[1]}: the table [{table}] occurs twice"
+        return f"{_begin(place, text)}: the table [{table}] occurs twice"
     if (twice := re.fullmatch(r"Duplicate inline table key '(.*)'", reason, re.DOTALL)) is not None:
         return f"{place[1]}: the key {twice[1]} occurs twice"
     if reason == "Cannot overwrite a value":
@@ -57,7 +60,16 @@ def _syntax_error(message: str, text: str) -> str:
         name = re.match(r"\s*\[?([A-Za-z0-9_.-]+)\]?\s*(=|$)", line)
         named = name is not None and name[1].rpartition(".")[2] in _all_names()
         return f"{place[1]}: the key {name[1] + ' ' if name and named else ''}occurs twice"
-    return f"{place[1]}: is not TOML: {reason[0].lower()}{reason[1:]}"
+    hint = '. Is a text without quotes? Write "..."' if reason in _UNQUOTED else ""
+    return f"{place[1]}: is not TOML: {reason[0].lower()}{reason[1:]}{hint}"
+
+
+def _begin(place: re.Match[str], text: str) -> str:
+    """Return where the line of *place* begins. The parser names the end of the table's name."""
+    if place[2] is None:
+        return place[1]
+    line = text.replace("\r\n", "\n").split("\n")[int(place[2]) - 1]
+    return f"line {place[2]}, column {len(line) - len(line.lstrip()) + 1}"
 
 
 def _all_names(model: type[Section] = GatewayConfig) -> set[str]:

@@ -113,6 +113,12 @@ def _parse_url(url: str) -> Address:
         raise ValueError(str(error).partition("is not the address of a controller: ")[2]) from None
 
 
+def _check_user(config: MqttConfig | InfluxConfig) -> None:
+    """Raise ValueError for a password without a user name: it would not be sent."""
+    if config.username is None and (config.password is not None or config.password_file is not None):
+        raise ValueError("a password needs a user name: set username")
+
+
 class MqttConfig(Section):
     """The MQTT broker, and Home Assistant's discovery."""
 
@@ -124,7 +130,10 @@ class MqttConfig(Section):
         default=None, min_length=1, description="User name for the broker.", examples=["solar"]
     )
     password: SecretStr | None = Field(
-        default=None, min_length=1, description="Password for the broker.", examples=["${MQTT_PASSWORD}"]
+        default=None,
+        min_length=1,
+        description="Password for the broker, with `username`.",
+        examples=["${MQTT_PASSWORD}"],
     )
     password_file: FilePath | None = Field(
         default=None, description="File that contains the password.", examples=["mqtt.password"]
@@ -165,6 +174,7 @@ class MqttConfig(Section):
     def _check(self) -> Self:
         if self.password_file is not None and self.password is not None:
             raise ValueError("give password or password_file, not both")
+        _check_user(self)
         if (self.cert_file is None) != (self.key_file is None):
             raise ValueError("cert_file and key_file belong together")
         if not self.tls and (self.ca_file or self.cert_file):
@@ -235,10 +245,12 @@ class WebConfig(Section):
     @classmethod
     def _check_listen(cls, listen: str) -> str:
         host, colon, port = listen.rpartition(":")
-        if not colon or not host or not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
+        if not colon or not host or not (port.isascii() and port.isdigit()):
             raise ValueError("write HOST:PORT, such as 127.0.0.1:8090; [::]:8090 listens on all addresses")
         if ":" in host and not (host.startswith("[") and host.endswith("]")):
             raise ValueError("an IPv6 address must be in brackets, such as [::1]:8090")
+        if len(port) > 5 or int(port) > 65535:
+            raise ValueError("the port must be from 0 to 65535")
         return listen
 
     @model_validator(mode="after")
@@ -247,6 +259,8 @@ class WebConfig(Section):
             raise ValueError("give token or token_file, not both")
         if self.switch_token is not None and self.switch_token_file is not None:
             raise ValueError("give switch_token or switch_token_file, not both")
+        if self.token is not None and self.token == self.switch_token:
+            raise ValueError("token and switch_token are the same: the token for reading must not switch the load")
         if (self.cert_file is None) != (self.key_file is None):
             raise ValueError("cert_file and key_file belong together")
         has_token = self.token is not None or self.token_file is not None
@@ -285,7 +299,7 @@ class InfluxConfig(Section):
     )
     username: str | None = Field(default=None, min_length=1, description="User name (HTTP Basic).", examples=["solar"])
     password: SecretStr | None = Field(
-        default=None, min_length=1, description="Password.", examples=["${INFLUX_PASSWORD}"]
+        default=None, min_length=1, description="Password, with `username`.", examples=["${INFLUX_PASSWORD}"]
     )
     password_file: FilePath | None = Field(
         default=None, description="File that contains the password.", examples=["influx.password"]
@@ -318,6 +332,7 @@ class InfluxConfig(Section):
             raise ValueError("give token or token_file, not both")
         if self.username is not None and (self.token or self.token_file):
             raise ValueError("give username or a token, not both")
+        _check_user(self)
         return self
 
 

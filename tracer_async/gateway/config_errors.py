@@ -47,20 +47,31 @@ def problems(error: ValidationError, table: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is wrong with a file, from pydantic's errors and the file's own values before any substitution."""
     for item in error.errors(include_url=False):
         path: KeyPath = item["loc"]
-        file = _secret_file(path, table)
-        if file is not None:
+        key = _key_at(path)
+        if key is not None and key.is_secret and item["type"] in ("too_short", "string_too_short"):
+            yield _too_short(path, _secret_file(path, table), item["ctx"]["min_length"])
+        elif (file := _secret_file(path, table)) is not None:
             yield f"{dotted(file)}: the file does not contain what is expected: {_expected(path)}"
         elif path and path[-1] == "[key]":
             yield f"{dotted(path[:-1])}: {_reason(item)}"
         elif item["type"] == "value_error":
             yield _invalid(path, _reason(item), table)
         elif item["type"] == "missing":
-            key = _key_at(path)
             yield f"{dotted(path)}: the key is missing; expected {_expected(path)}" + (
                 f": {key.description}" if key else ""
             )
+        elif key is not None and key.type is tuple and path[-1] == key.name and isinstance(_value_at(path, table), str):
+            yield f"{dotted(path)}: found {_found(path, table)}; write a list: [{_found(path, table)}]"
         else:
             yield f"{dotted(path)}: found {_found(path, table)}; expected {_expected(path)}"
+
+
+def _too_short(path: KeyPath, file: KeyPath | None, least: int) -> str:
+    """Return the line about a secret that is too short, in the configuration or in a *file* of its own."""
+    if least == 1:
+        return f"{dotted(file or path)}: it is empty"
+    where = "the text in the file is " if file else ""
+    return f"{dotted(file or path)}: {where}too short: it needs at least {least} characters"
 
 
 def _secret_file(path: KeyPath, table: Mapping[str, Any]) -> KeyPath | None:
@@ -119,7 +130,7 @@ def _value_at(path: KeyPath, table: Mapping[str, Any]) -> object:
 
 
 def shown(value: object, *, secret: bool) -> str:
-    """Return a value of the file and its type in one short line; the type alone if it may be a secret."""
+    """Return a value of the file in one short line; its type alone if it may be a secret."""
     kind = next((words for kinds, words in _KINDS.items() if isinstance(value, kinds)), "a value")
     if secret or isinstance(value, list | dict):
         return kind
@@ -130,7 +141,7 @@ def shown(value: object, *, secret: bool) -> str:
         pattern = r"(^[^/@]*//)?.*" if "@" in value else r"([?]).*"
         return _quoted(re.sub(pattern, r"\1…", value, count=1, flags=re.DOTALL))
     try:
-        return f"{_shortened(str(value))}, {kind}"
+        return _shortened(str(value))
     except ValueError:  # Python does not print numbers of more than 4300 digits
         return f"{kind} that is far too large"
 

@@ -6,7 +6,6 @@ that was probably meant, so that one mistake gives one error.
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import stat
@@ -18,6 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tracer_async.gateway._config_conflicts import conflicts
+from tracer_async.gateway._config_warnings import warn_if_parent_is_missing, warn_if_readable_by_all
 from tracer_async.gateway._toml import parse_toml, read_error
 from tracer_async.gateway.config import GatewayConfig, Section
 from tracer_async.gateway.config_errors import ConfigError, KeyPath, dotted, problems, shown
@@ -25,20 +25,22 @@ from tracer_async.gateway.config_keys import Key, keys, tables
 
 __all__ = ["ConfigError", "load_config"]
 
-_log = logging.getLogger(__name__)
-
 # More than any real secret.
 _MAX_SECRET = 64 * 1024
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^}]*)(\}?)")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
+# The keys that two controllers must not have in common.
+_COMPARED = ("url", "listen", "id")
+
 
 def load_config(path: str | Path, *, environment: Mapping[str, str] | None = None) -> GatewayConfig:
     """Read a configuration file.
 
     Paths in it become absolute, and ``password_file`` becomes ``password``, and so on. *environment* replaces the
-    process's own. Logs a warning about files with secrets that other users can read. Raises ConfigError.
+    process's own. Logs a warning about files with secrets that other users can read, and about a state directory that
+    would be created together with its parent. Raises ConfigError.
     """
     path = Path(path)
     table = parse_toml(path)
@@ -47,25 +49,31 @@ def load_config(path: str | Path, *, environment: Mapping[str, str] | None = Non
     resolved = loader.resolved(known, GatewayConfig, ())
     resolved.setdefault("state_directory", str(loader.state_directory()))
     errors = loader.errors
+    found: list[str] = []
     try:
         config = GatewayConfig.model_validate(resolved)
     except ValidationError as error:
-        errors += [text for text in problems(error, known) if not text.startswith(loader.unresolved)]
-    # The models compare controllers only where each of them is right.
-    errors += [text for text in _conflicts(resolved.get("controllers")) if text not in errors]
+        found = list(problems(error, known))
+    # The models compare controllers only where each of them is right, and also those whose key is a guess.
+    controllers = resolved.get("controllers")
+    compared = _conflicts(controllers, set())
+    errors += [text for text in found if not text.startswith(loader.unresolved) and text not in compared]
+    errors += _conflicts(controllers, loader.guessed)
     if errors:
         raise ConfigError(path, errors)
+    warn_if_parent_is_missing(config.state_directory)
     if _has_secret(known, GatewayConfig):
-        _warn_if_readable_by_all(path, "")
+        warn_if_readable_by_all(path, "")
     return config
 
 
-def _conflicts(controllers: object) -> list[str]:
+def _conflicts(controllers: object, guessed: set[KeyPath]) -> list[str]:
+    """Return what controllers have in common, without those whose address or ID is only *guessed*."""
     if not isinstance(controllers, dict):
         return []
     known = []
     for name, table in controllers.items():
-        if isinstance(table, dict):
+        if isinstance(table, dict) and guessed.isdisjoint(("controllers", name, key) for key in _COMPARED):
             listen, stable_id = table.get("listen"), table.get("id")
             urls = [table.get("url"), *(listen if isinstance(listen, list) else [listen])]
             known.append(
@@ -79,6 +87,8 @@ class _Loader:
 
     def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
         self.errors: list[str] = []
+        self.guessed: set[KeyPath] = set()
+        """The keys that have the value of a misspelt key."""
         self._unresolved: list[str] = []
         self._directory = directory
         self._environment = environment
@@ -103,8 +113,9 @@ class _Loader:
                 (match,) = get_close_matches(name, names, 1) or ("",)
                 hint = f"did you mean {match}?" if match else f"expected one of {', '.join(names)}"
                 self.errors.append(f"{dotted((*path, name))}: unknown key; {hint}")
-                if match:
-                    known.setdefault(match, value)
+                if match and match not in known:
+                    known[match] = value
+                    self.guessed.add((*path, match))
         for name, inner in tables(model).items():
             value = known.get(name)
             if not isinstance(value, dict):
@@ -205,7 +216,7 @@ class _Loader:
         elif len(text) > _MAX_SECRET or not secret.isprintable():
             self._fail(path, "the file must contain one line, and no control character")
         else:
-            _warn_if_readable_by_all(file, f"{dotted(path)}: ")
+            warn_if_readable_by_all(file, f"{dotted(path)}: ")
             return secret
         return None
 
@@ -226,8 +237,3 @@ def _has_secret(table: Mapping[str, Any], model: type[Section]) -> bool:
         for name, inner in tables(model).items()
         if not inner.named and isinstance(table.get(name), dict)
     )
-
-
-def _warn_if_readable_by_all(file: Path, where: str) -> None:
-    if os.name == "posix" and file.stat().st_mode & stat.S_IROTH:
-        _log.warning("%s%s contains a secret and can be read by every user: chmod o-r it", where, file)

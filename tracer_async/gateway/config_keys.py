@@ -37,7 +37,7 @@ class Key(NamedTuple):
     kind: str
     """The type in words: "a number"."""
     limits: str
-    """The range in words: "0.2 to 3600". Empty if there is none."""
+    """The range in words: "0.2 to 3,600". Empty if there is none."""
     required: bool
     default: Any
     """None if there is none, or if the description tells it."""
@@ -47,7 +47,9 @@ class Key(NamedTuple):
     @property
     def expected(self) -> str:
         """What the value must be, in words."""
-        return f"{self.kind}, {self.limits}" if self.limits else self.kind
+        if " to " not in self.limits:
+            return f"{self.kind}, {self.limits}" if self.limits else self.kind
+        return f"{self.kind} {'of' if self.limits.endswith('characters') else 'from'} {self.limits}"
 
     @property
     def is_secret(self) -> bool:

@@ -14,7 +14,7 @@ from tracer_async.gateway._mqtt_messages import lifetime
 from tracer_async.gateway._topics import Topics
 from tracer_async.gateway.events import Controller
 
-__all__ = ["device_discovery", "without_other_load"]
+__all__ = ["device_discovery"]
 
 # Component and field of the state: name, device class, unit, state class, further options.
 _SENSORS: dict[str, tuple[str, str, str, str, dict[str, Any]]] = {
@@ -83,7 +83,7 @@ def device_discovery(controller: Controller, topics: Topics, *, commands: bool) 
         "components": {
             **{field: _sensor(controller, field) for field in _SENSORS},
             **{field: _binary_sensor(controller, field, *_BINARY_SENSORS[field]) for field in _BINARY_SENSORS},
-            **(_load_switch(controller, topics) if commands else _load_sensor(controller)),
+            **_load(controller, topics, commands=commands),
             "connection": {
                 **_entity(controller, "binary_sensor", "connection", "Connection"),
                 "device_class": "connectivity",
@@ -96,16 +96,6 @@ def device_discovery(controller: Controller, topics: Topics, *, commands: bool) 
             },
         },
     }
-
-
-def without_other_load(payload: dict[str, Any]) -> dict[str, Any]:
-    """Return *payload* with an order to remove the load's other entity, after `commands` has changed.
-
-    Home Assistant removes a component that consists of its platform alone. Then the payload itself has to follow.
-    """
-    components = payload["components"]
-    other = {"load_on": {"platform": "binary_sensor"}} if "load" in components else {"load": {"platform": "switch"}}
-    return {**payload, "components": {**components, **other}}
 
 
 def _entity(controller: Controller, platform: str, key: str, name: str) -> dict[str, Any]:
@@ -145,13 +135,20 @@ def _binary_sensor(controller: Controller, field: str, name: str, device_class: 
     }
 
 
-def _load_sensor(controller: Controller) -> dict[str, Any]:
-    return {"load_on": _binary_sensor(controller, "load_on", "Load", None)}
+def _load(controller: Controller, topics: Topics, *, commands: bool) -> dict[str, Any]:
+    """Return the load as a switch or as a binary sensor, and the order to remove the other one.
+
+    Home Assistant removes a component that consists of its platform alone, and ignores the order if there is no such
+    component. So the payload is right whatever was announced before, in this run or in an earlier one.
+    """
+    if commands:
+        return {"load": _load_switch(controller, topics), "load_on": {"platform": "binary_sensor"}}
+    return {"load_on": _binary_sensor(controller, "load_on", "Load", None), "load": {"platform": "switch"}}
 
 
 def _load_switch(controller: Controller, topics: Topics) -> dict[str, Any]:
     # Not optimistic: it changes when a reading shows the change. The platform has no expire_after.
-    switch = {
+    return {
         **_entity(controller, "switch", "load", "Load"),
         "device_class": "switch",
         "value_template": _on_or_off("load_on"),
@@ -162,7 +159,6 @@ def _load_switch(controller: Controller, topics: Topics) -> dict[str, Any]:
         "retain": False,
         "qos": 1,
     }
-    return {"load": switch}
 
 
 def _on_or_off(field: str) -> str:

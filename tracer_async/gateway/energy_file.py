@@ -1,7 +1,10 @@
-"""The file of the energy totals: its format, and how it is replaced so that a crash or a full disk loses nothing.
+"""The file of the energy totals: its format, and how it is replaced so that no fault takes a stored total back.
 
-There are two generations: the file itself, and the one before it with the suffix ``.bak``. A new one is written beside
-them, and renamed only when it is on the disk. A file that cannot be used is never overwritten: it gets another name.
+There are two copies, the file itself and one with the suffix ``.bak``. Each of them is replaced as a whole, the backup
+first. So both are complete at any moment, and after `EnergyFile.save` both hold the same totals. If one of them is lost
+or damaged, even while the other one is replaced, every total that was saved is in the other one.
+
+A file that cannot be used is never overwritten: it gets another name.
 """
 
 from __future__ import annotations
@@ -9,7 +12,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import date
 from hashlib import sha256
 from math import inf
@@ -38,22 +42,26 @@ class EnergyFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._backup = path.with_name(f"{path.name}.bak")
-        # SHA-256 of the file that was read or written here last.
-        self._known: bytes | None = None
+        # SHA-256 of each copy as it was read or written here last.
+        self._known: dict[Path, bytes] = {}
         self._lock: int | None = None
 
     def open(self) -> dict[str, MeterState]:
         """Lock the file for this process, and return its totals by controller ID; none if there is no file.
 
-        A damaged file is set aside with a logged error, and the backup is used. Raises BlockingIOError if another
-        process has locked the file.
+        The backup is used only if the file cannot be: an owner may have restored an older file. A damaged copy is set
+        aside with a logged error. Raises BlockingIOError if another process has locked the file.
         """
+        with suppress(OSError):  # `save` fails too, and reports it
+            self._path.parent.mkdir(parents=True, exist_ok=True)
         self._acquire()
+        found: dict[Path, dict[str, MeterState]] = {}
         damaged = False
         for path in (self._path, self._backup):
             try:
                 raw = path.read_bytes()
-                states = decode_states(raw)
+                found[path] = decode_states(raw)
+                self._known[path] = sha256(raw).digest()
             except FileNotFoundError:
                 continue
             except (OSError, ValueError) as error:
@@ -62,12 +70,11 @@ class EnergyFile:
                     self._set_aside(path, f"cannot be used: {error}")
                 except OSError as failure:  # `save` tries again before it writes.
                     _log.error("%s cannot be used: %s; it cannot be renamed: %s", path, error, failure)
-                continue
-            if path == self._path:
-                self._known = sha256(raw).digest()
-            else:
-                _log.warning("%s: using the backup %s, whose totals may be one flush older", self._path, path.name)
-            return states
+        if self._path in found:
+            return found[self._path]
+        if self._backup in found:
+            _log.warning("%s: using the backup %s", self._path, self._backup.name)
+            return found[self._backup]
         if damaged:
             _log.error("%s: no totals can be read, counting begins at 0", self._path)
         else:
@@ -75,22 +82,20 @@ class EnergyFile:
         return {}
 
     def save(self, states: Mapping[str, MeterState]) -> None:
-        """Write the totals. They are on the disk when this returns. Raises OSError; then the old ones still are."""
-        checksum = sha256()
+        """Write the totals. Both copies are on the disk when this returns.
 
-        def parts() -> Iterator[bytes]:
-            for part in encode_states(states):
-                checksum.update(part)
-                yield part
-
-        new = write_new(self._path, parts())
-        if self._is_intact():
-            self._path.replace(self._backup)
-        elif self._path.exists():
-            # It must not replace the backup.
-            self._set_aside(self._path, "was damaged or changed by another program")
-        new.replace(self._path)
-        self._known = checksum.digest()
+        Raises OSError, also if another process has locked the file since the lock was removed. Then each copy holds the
+        old totals or the new ones.
+        """
+        self._acquire()
+        content = b"".join(encode_states(states))
+        checksum = sha256(content).digest()
+        for path in (self._backup, self._path):
+            new = write_new(path, [content])
+            if not self._is_intact(path) and path.exists():
+                self._set_aside(path, "was damaged or changed by another program")
+            new.replace(path)
+            self._known[path] = checksum
         sync_directory(self._path.parent)
 
     def close(self) -> None:
@@ -100,14 +105,14 @@ class EnergyFile:
             self._lock = None
 
     def _acquire(self) -> None:
-        if fcntl is None or self._lock is not None:
+        """Lock the file, unless that is done. A lock file that was removed is made again."""
+        path = self._path.with_name(f"{self._path.name}.lock")
+        if fcntl is None or (self._lock is not None and _is_open_as(self._lock, path)):
             return
+        self.close()
         # Opened for reading: a file that is open for writing would keep its file system from being made read-only.
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            lock = os.open(
-                self._path.with_name(f"{self._path.name}.lock"), os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644
-            )
+            lock = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError:
             return  # `save` fails too, and reports it.
         try:
@@ -124,10 +129,10 @@ class EnergyFile:
         else:
             self._lock = lock
 
-    def _is_intact(self) -> bool:
-        """Return whether the file is the one that was read or written here last."""
+    def _is_intact(self, path: Path) -> bool:
+        """Return whether a copy is as it was read or written here last."""
         try:
-            return sha256(self._path.read_bytes()).digest() == self._known
+            return sha256(path.read_bytes()).digest() == self._known.get(path)
         except OSError:
             return False
 
@@ -138,6 +143,14 @@ class EnergyFile:
             number += 1
         path.rename(aside)
         _log.error("%s %s; it is kept as %s", path, reason, aside.name)
+
+
+def _is_open_as(descriptor: int, path: Path) -> bool:
+    """Return whether the open file is the one at *path*."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return False
 
 
 def encode_states(states: Mapping[str, MeterState]) -> Iterable[bytes]:

@@ -49,8 +49,8 @@ class EnergyLedger:
     def load(self) -> None:
         """Read the file, before the first reading is recorded. Blocking.
 
-        A damaged file is no error: it gets another name, which is logged as an error, and the backup is used. Raises
-        BlockingIOError if another process uses the file.
+        A damaged file is no error: it gets another name, which is logged as an error, and its second copy is used,
+        which holds the same totals. Raises BlockingIOError if another process uses the file.
         """
         self._stored = self._file.open()
         self._meters.clear()

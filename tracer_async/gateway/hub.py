@@ -12,15 +12,18 @@ import dataclasses
 import logging
 import time
 from collections.abc import Mapping
+from math import inf
 
 from tracer_async import Fleet, LoadState, Reading, TracerClient, TracerError
 from tracer_async.gateway._clock import uptime
+from tracer_async.gateway._limited_log import LimitedLog
 from tracer_async.gateway.config import ControllerConfig
 from tracer_async.gateway.energy_ledger import EnergyLedger
 from tracer_async.gateway.events import Controller, ControllerEvent
 from tracer_async.gateway.listening import ListenedLine, ListensOnlyError, silence_limit
 from tracer_async.gateway.output import Output, OutputState
 from tracer_async.gateway.output_task import OutputTask
+from tracer_async.protocol import LATE_REPLY_WINDOW
 
 __all__ = ["Hub"]
 
@@ -28,18 +31,22 @@ _log = logging.getLogger(__name__)
 
 # Seconds without any reading, good or failed, beyond the time that one may take, after which polling has stopped.
 _STALLED_SECONDS = 30.0
+# Lines of the log about the readings of a controller, in a minute.
+_MAX_LINES = 20
 
 
 class _Member:
     """One controller, and what is known about it."""
 
-    __slots__ = ("client", "config", "controller", "latest")
+    __slots__ = ("client", "config", "controller", "latest", "log")
 
     def __init__(self, name: str, config: ControllerConfig, client: TracerClient | ListenedLine) -> None:
         self.controller = _controller(name, config)
         self.config = config
         self.client = client
         self.latest: ControllerEvent | None = None
+        # A controller that goes offline and online with each reading must not fill the disk.
+        self.log = LimitedLog(_log, _MAX_LINES, f"{name} changes too often")
 
 
 class Hub:
@@ -179,12 +186,15 @@ class Hub:
         before = member.latest
         if before is not None and reading.data is not None and before.reading.data is reading.data:
             return  # one answer for a poll and for `set_load`, which shared an exchange
+        if _oldest(member.config) < reading.age < inf:
+            member.log.log(logging.INFO, "%s: an answer of %.0f s ago is dropped", controller.name, reading.age)
+            return
         since = before.since if before is not None and before.online == reading.ok else reading.time
         if before is None or before.online != reading.ok:
             if reading.ok:
-                _log.info("%s is online", controller.name)
+                member.log.log(logging.INFO, "%s is online", controller.name)
             else:
-                _log.warning("%s is offline: %s", controller.name, reading.error)
+                member.log.log(logging.WARNING, "%s is offline: %s", controller.name, reading.error)
         self._ledger.record(controller, reading, monotonic)
         event = ControllerEvent(
             controller,
@@ -247,6 +257,15 @@ def _longest_wait(config: ControllerConfig) -> float:
     if config.listen is not None:
         return silence_limit(config.interval)
     return config.interval + (config.retries + 1) * config.timeout
+
+
+def _oldest(config: ControllerConfig) -> float:
+    """Return the age in seconds from which a reading is not a present one any more.
+
+    After a lost answer a client states ages of up to `LATE_REPLY_WINDOW` and the timeout. An answer is older than that
+    if it has waited here while this process did not run.
+    """
+    return max(LATE_REPLY_WINDOW + 2 * config.timeout, 3 * config.interval)
 
 
 def _has_same_line(member: _Member, controllers: Mapping[str, ControllerConfig]) -> bool:

@@ -63,6 +63,10 @@ class InfluxOutput(Output):
             async with self._session() as session:
                 await self._send_waiting(session)
 
+    def take_left(self) -> list[ControllerEvent]:
+        """Remove and return what could not be sent."""
+        return self._queue.take(len(self._queue))
+
     def _session(self) -> ClientSession:
         config = self._config
         headers = {"Content-Type": "text/plain; charset=utf-8"}

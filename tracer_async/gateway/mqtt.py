@@ -64,8 +64,8 @@ class MqttOutput(Output):
         self._rivals = Rivals(self._topics, controllers)
         self._commands = LoadCommands(controllers, self._publish_again)
         self._events = LatestEvents()
-        # What was published on each `connection` topic, on this connection.
-        self._shown: dict[str, tuple[float, str | None]] = {}
+        # What was published on each `connection` topic, on this connection, and when.
+        self._shown: dict[str, tuple[float, str | None, float]] = {}
         self._connected_at: float | None = None
         self._short_connections = 0
         # The messages of one event are not mixed with those of another one.
@@ -209,11 +209,16 @@ class MqttOutput(Output):
         return [availability, *self._connection(controller, since, reason)]
 
     def _connection(self, controller: Controller, since: float, reason: str | None) -> list[Outgoing]:
-        """Say the reason with each event while it lasts, and its end once."""
-        name = controller.name
-        if reason is None and self._shown.get(name) == (since, None):
+        """Say the reason with each event while it lasts. While there is none, say so before that expires."""
+        name, now = controller.name, uptime()
+        shown_since, shown_reason, shown_at = self._shown.get(name, (None, None, 0.0))
+        if (
+            reason is None
+            and (shown_since, shown_reason) == (since, None)
+            and now < shown_at + lifetime(controller) / 2
+        ):
             return []
-        self._shown[name] = since, reason
+        self._shown[name] = since, reason, now
         return [Outgoing(self._topics.connection(name), connection_message(since, reason), lifetime(controller))]
 
     def _publish_again(self, name: str) -> None:

@@ -94,8 +94,21 @@ class Output(ABC):
     def remove(self, controller: Controller) -> None:  # noqa: B027  # optional
         """Take note that a controller is not configured any more. The default does nothing."""
 
+    async def reread_files(self) -> None:  # noqa: B027  # optional
+        """Read again the files that the configuration names, such as certificates. It is the same configuration.
+
+        Never raises: what cannot be read stays as it is. The default does nothing.
+        """
+
     async def drain(self) -> None:  # noqa: B027  # optional
         """Deliver what is left, at the end of the service, after `run` was cancelled. It has 3 s."""
+
+    def take_left(self) -> list[ControllerEvent]:
+        """Remove and return what `drain` could not deliver, for the output that takes the place of this one.
+
+        The default holds nothing.
+        """
+        return []
 
 
 class EventQueue:

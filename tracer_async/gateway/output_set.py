@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from typing import cast
 
 from tracer_async.gateway.config import GatewayConfig
+from tracer_async.gateway.events import ControllerEvent
 from tracer_async.gateway.history.query import HistoryReader
 from tracer_async.gateway.hub import Hub
 from tracer_async.gateway.output import Output
 from tracer_async.gateway.output_factory import SECTIONS, MakeOutput
 
 __all__ = ["OutputSet"]
+
+_log = logging.getLogger(__name__)
 
 
 class OutputSet:
@@ -22,6 +26,8 @@ class OutputSet:
         self._hub = hub
         self._make_output = make_output
         self._running: dict[str, Output] = {}
+        # What stopped outputs could not deliver, for those that take their places.
+        self._left: dict[str, list[ControllerEvent]] = {}
         # Outputs that end. They are not cancelled with the one who waits for them.
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -40,7 +46,13 @@ class OutputSet:
         """Start the outputs of these sections, as far as *config* has them. Raises what making them raises."""
         for section, output in self._make(config, sections).items():
             self._running[section] = output
+            left = self._left.get(section)
+            if left:
+                _log.info("%s: %d readings that are not delivered yet are kept", section, len(left))
+                for event in left:
+                    output.publish(event)
             self._hub.start(output)
+        self._left.clear()
 
     def _make(self, config: GatewayConfig, sections: Iterable[str]) -> dict[str, Output]:
         made: dict[str, Output] = {}
@@ -52,6 +64,11 @@ class OutputSet:
                 made[section] = self._make_output(section, config, self._hub, reader)
         return made
 
+    async def reread_files(self) -> None:
+        """Let the running outputs read their files again."""
+        for output in list(self._running.values()):
+            await output.reread_files()
+
     async def stop(self, sections: Iterable[str] = SECTIONS) -> None:
         """Stop the outputs of these sections, all at the same time, and wait for those that are stopping already.
 
@@ -60,7 +77,11 @@ class OutputSet:
         for section in sections:
             output = self._running.pop(section, None)
             if output is not None:
-                self._ending.add(asyncio.create_task(self._hub.stop(output), name=f"gateway stop {section}"))
+                self._ending.add(asyncio.create_task(self._end(section, output), name=f"gateway stop {section}"))
         if self._ending:
             await asyncio.wait(self._ending)
             self._ending = {task for task in self._ending if not task.done()}
+
+    async def _end(self, section: str, output: Output) -> None:
+        await self._hub.stop(output)
+        self._left[section] = output.take_left()

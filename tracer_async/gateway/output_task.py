@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from tracer_async.backoff import backoff
+from tracer_async.gateway._error_text import error_text
 from tracer_async.gateway.events import Controller, ControllerEvent
 from tracer_async.gateway.output import Output
 
@@ -54,7 +55,7 @@ class OutputTask:
         elif drain.cancelled():
             _log.warning("%s: what was left at the end could not be delivered in %g s", self._name, _STOP_SECONDS)
         elif (error := drain.exception()) is not None:
-            _log.warning("%s: what was left at the end could not be delivered: %s", self._name, _text(error))
+            _log.warning("%s: what was left at the end could not be delivered: %s", self._name, error_text(error))
 
     # What the hub tells the output
 
@@ -109,7 +110,7 @@ class OutputTask:
             return "it was cancelled from within"
         except Exception as error:  # noqa: BLE001  # as above
             _log.debug("%s", self._name, exc_info=True)
-            return _text(error)
+            return error_text(error)
         return "it ended"
 
 
@@ -124,10 +125,3 @@ async def _ends(task: asyncio.Task[None], *, cancel_after: float, give_up_after:
     finally:
         task.cancel()
     return task.done()
-
-
-def _text(error: BaseException) -> str:
-    """Return the reason in an error, and not that there was a group of errors."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error) or type(error).__name__

@@ -41,8 +41,18 @@ def run_gateway(path: Path, *, make_output: MakeOutput = make_output) -> signal.
     gateway = Gateway(
         path, config, make_output=make_output, on_start=_keep_modules, on_stop=lambda: _exit_in_time(gateway)
     )
-    asyncio.run(gateway.run())
+    with asyncio.Runner(loop_factory=_event_loop) as runner:
+        runner.run(gateway.run())
     return gateway.stopped_by
+
+
+def _event_loop() -> asyncio.AbstractEventLoop:
+    """Return a loop of uvloop, if that is installed."""
+    try:
+        import uvloop
+    except ModuleNotFoundError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 def _load(path: Path) -> GatewayConfig:

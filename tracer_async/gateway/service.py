@@ -1,7 +1,8 @@
 """The service: hub, energy ledger and outputs from a configuration, from the start to the end.
 
-SIGHUP reads the configuration again and applies only what changed. SIGTERM and Ctrl-C end the service within 5 s. If
-polling or counting stops for any other reason, the service ends with an error, so that its supervisor starts it again.
+SIGHUP reads the configuration and the certificates again, and applies only what changed. SIGTERM and Ctrl-C end the
+service within 5 s. If polling or counting stops for any other reason, the service ends with an error, so that its
+supervisor starts it again.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ class Gateway:
             self._ledger.load()
         except BlockingIOError:
             raise GatewayError(
-                f"{directory} is used by another gateway; set state_directory to another one, or end it"
+                f"Another gateway uses {directory}. Stop it, or set state_directory to another folder."
             ) from None
         except OSError as error:
             raise GatewayError(f"the state directory {directory} cannot be used: {error.strerror or error}") from error
@@ -186,6 +187,8 @@ class Gateway:
         finally:
             self._config = config
             self._outputs.start(config, sections)
+        # Owners renew certificates, and the configuration stays as it is.
+        await self._outputs.reread_files()
         _log.info("%s was applied: %s", self._path, summary(config))
 
     def _warn_about_fixed(self, config: GatewayConfig) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from decimal import ROUND_CEILING, Decimal
 from statistics import fmean
 
 import pytest
@@ -34,15 +36,29 @@ def values(seed: int) -> RealtimeData:
     return RealtimeData.from_bytes(bytes(data))
 
 
+def age(seed: int) -> float:
+    """A random age, as far as that of a late reply. Some are unknown, 0, or less than the clock can show."""
+    special = {0: math.inf, 1: 0.0, 2: 1e-9}
+    return special.get(seed % 10, random.Random(f"age {seed}").uniform(0.0, 11.0))
+
+
+def shown_age(of: ControllerEvent) -> float | None:
+    """The age as an output shows it: in seconds, rounded up to a millisecond. None is unknown."""
+    if not math.isfinite(of.reading.age):
+        return None
+    return float(Decimal(of.reading.age).quantize(Decimal("0.001"), ROUND_CEILING))
+
+
 def event(
     time: float,
     data: RealtimeData | None = None,
     controller: Controller = ROOF,
     energy: EnergyTotals = EnergyTotals(),  # noqa: B008  # frozen
+    age: float = math.inf,
 ) -> ControllerEvent:
     """An event with *data*, or with an error."""
     error = None if data is not None else ResponseTimeoutError("sim:", 0xA0, 1.0, 1)
-    reading = Reading(time, data, error)
+    reading = Reading(time, data, error, age)
     return ControllerEvent(controller, reading, since=time, monotonic=time, energy=energy, stats=NO_STATS)
 
 
@@ -51,7 +67,7 @@ def events(
 ) -> list[ControllerEvent]:
     """Readings of one controller."""
     first = round(start)
-    return [event(start + n * interval, values(first + n), controller) for n in range(count)]
+    return [event(start + n * interval, values(first + n), controller, age=age(first + n)) for n in range(count)]
 
 
 def expected(of: Iterable[ControllerEvent], step: float, *, offset: float = 0.0) -> list[Point]:

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.gateway.history.databases import PASSWORD, Sqlite, TestDatabase
-from tests.gateway.history.events import START, deliver, event, events, running
+from tests.gateway.history.events import START, deliver, event, events, running, shown_age
 from tracer_async.cli.history import history
 from tracer_async.gateway.events import ControllerEvent, EnergyTotals
 from tracer_async.gateway.history.store import HistoryOutput
@@ -68,11 +68,18 @@ def records(batch: list[ControllerEvent]) -> list[dict[str, object]]:
     return [
         {
             "time": datetime.fromtimestamp(one.reading.time, UTC).isoformat(timespec="milliseconds")[:23] + "Z",
+            "age": shown_age(one),
             **one.reading.data.to_dict(),
         }
         for one in batch
         if one.reading.data is not None
     ]
+
+
+def in_csv(value: object) -> str:
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def test_every_format_has_every_reading(database: TestDatabase, configuration: Path) -> None:
@@ -84,10 +91,8 @@ def test_every_format_has_every_reading(database: TestDatabase, configuration: P
     assert [json.loads(line) for line in lines] == wanted
 
     rows = list(csv.DictReader(io.StringIO(output_of(*roof).decode())))
-    assert rows == [
-        {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in record.items()}
-        for record in wanted
-    ]
+    assert rows == [{name: in_csv(value) for name, value in record.items()} for record in wanted]
+    assert {row["age"] for row in rows} > {"", "0.0", "0.001"}
 
     parquet = pytest.importorskip("pyarrow.parquet")
     file = configuration.with_name("roof.parquet")

@@ -221,6 +221,22 @@ async def test_after_the_file_is_gone_a_new_one_is_started(sqlite: Sqlite, how: 
     assert sqlite.query("PRAGMA integrity_check") == [("ok",)]
 
 
+async def test_a_copy_that_is_moved_over_the_file_is_used_without_what_came_after_it(sqlite: Sqlite) -> None:
+    """SQLite would apply the journal of the former file to the copy."""
+    first, lost, after = events(3000), events(3000, START + 50_000), events(500, START + 100_000)
+    copy = sqlite.directory / "backup.db"
+    output = output_of(sqlite)
+    async with running(output):
+        await deliver(output, first)
+        await until(lambda: sqlite.count("tracer_pending") == 0)
+        sqlite.query(f"VACUUM INTO '{copy}'")
+        await deliver(output, lost)
+        copy.replace(sqlite.file)
+        await deliver(output, after)
+    assert times(sqlite) == [one.reading.time for one in first + after]
+    assert sqlite.query("PRAGMA integrity_check") == [("ok",)]
+
+
 async def test_a_missing_folder_is_reported_and_used_when_it_is_there(tmp_path: Path) -> None:
     sqlite = Sqlite(tmp_path / "later")
     output = output_of(sqlite)
@@ -323,7 +339,7 @@ async def test_a_wrong_password_is_reported_without_it(postgresql: PostgreSql) -
     assert PASSWORD not in str(output.state.error)
     task.cancel()
     await asyncio.wait([task])
-    with pytest.raises(Exception, match="password authentication failed"):
+    with pytest.raises(OSError, match="password authentication failed"):
         await output.drain()
 
 

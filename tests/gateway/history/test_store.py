@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import random
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
@@ -23,6 +24,7 @@ from tests.gateway.history.events import (
     events,
     expected,
     running,
+    shown_age,
     until,
     values,
 )
@@ -30,6 +32,7 @@ from tracer_async.gateway.events import EnergyTotals
 from tracer_async.gateway.history.export import Kind, export
 from tracer_async.gateway.history.query import MAX_POINTS, DayEnergy
 from tracer_async.gateway.history.rollup import delete_old
+from tracer_async.gateway.history.schema import VERSION
 from tracer_async.gateway.history.store import HistoryOutput
 
 HOUR, DAY = 3600.0, 86_400.0
@@ -74,10 +77,20 @@ async def test_readings_are_stored_exactly_as_they_came(database: TestDatabase) 
         for row in chunk
     ]
     assert exported == [
-        {"time": datetime.fromtimestamp(one.reading.time, UTC), **one.reading.data.to_dict()}
+        {"time": datetime.fromtimestamp(one.reading.time, UTC), "age": shown_age(one), **one.reading.data.to_dict()}
         for one in batch[600:]
         if one.reading.data is not None
     ]
+
+
+async def test_the_age_is_stored_rounded_up_and_an_unknown_one_is_null(database: TestDatabase) -> None:
+    ages = [0.0, 1e-9, 0.02, 0.0200001, 0.1 + 0.2, 10.2499, math.inf, math.nan]
+    async with running(output_of(database)) as output:
+        await deliver(output, [event(START + n, values(n), age=age) for n, age in enumerate(ages)])
+    stored = database.query("SELECT age FROM tracer_readings WHERE age IS NOT NULL ORDER BY time")
+    assert stored == [(0,), (1,), (20,), (21,), (301,), (10_250,)]
+    unknown = database.query("SELECT time FROM tracer_readings WHERE age IS NULL ORDER BY time")
+    assert unknown == [(round((START + n) * 1000),) for n in (6, 7)]
 
 
 async def test_an_error_and_a_gap_have_no_point(database: TestDatabase) -> None:
@@ -367,14 +380,14 @@ async def test_a_newer_schema_is_refused_and_not_changed(
             output.publish(one)
         await until(lambda: output.state.error is not None)
         error = output.state.error or ""
-        assert "schema version 99, and this version of tracer-async knows 1: update tracer-async" in error
+        assert f"schema version 99, and this version of tracer-async knows {VERSION}: update tracer-async" in error
         with pytest.raises(OSError, match="schema version 99"):
             await output.series("roof-1", START, START + 60)
         with pytest.raises(OSError, match="schema version 99"):
             [row async for row in export(database.config(), database.directory, "roof-1", kind=Kind.DAYS, **ALL)]
         assert database.count() == 10
         # Its owner repairs it, or updates the program: nothing has to be restarted.
-        database.query("UPDATE tracer_schema SET version = 1")
+        database.query(f"UPDATE tracer_schema SET version = {VERSION}")
         await until(lambda: output.state.connected)
     assert database.count() == 20
     assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
@@ -426,7 +439,8 @@ async def test_exported_five_minutes_and_days(database: TestDatabase) -> None:
     assert [row["time"].timestamp() for row in rows] == [point.time for point in wanted]
     assert [row["count"] for row in rows] == [60, 60]
     for row, point in zip(rows, wanted, strict=True):
-        assert list(row.values())[2:] == pytest.approx([value for three in point[1:] for value in three])
+        assert list(row.values())[2:] == pytest.approx([value for three in point[1:] for value in three], abs=0.00006)
+        assert list(row.values())[2:] == [round(value, 4) for value in list(row.values())[2:]]
     days = [
         row
         async for chunk in export(database.config(), database.directory, "roof-1", kind=Kind.DAYS, **ALL)

@@ -14,9 +14,10 @@ from sqlalchemy import Table, case, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tracer_async import RealtimeData
+from tracer_async import Reading, RealtimeData
 from tracer_async.gateway.events import ControllerEvent
 from tracer_async.gateway.history.schema import FLAGS, SLOT, controllers, days, pending, readings
+from tracer_async.records import rounded_age
 
 __all__ = ["STATEMENT_ROWS", "insert_for", "write"]
 
@@ -40,7 +41,7 @@ async def write(connection: AsyncConnection, events: Sequence[ControllerEvent]) 
     slots: set[tuple[int, int]] = set()
     energies: _Energies = {}
     for chunk in _chunks(events):
-        rows = [_reading(keys[event.controller.id], event.reading.time, data) for event, data in _with_data(chunk)]
+        rows = [_reading(keys[event.controller.id], event.reading, data) for event, data in _with_data(chunk)]
         slots.update((row["controller"], row["time"] - row["time"] % SLOT) for row in rows)
         _collect(energies, keys, chunk)
         if rows:
@@ -70,10 +71,11 @@ def _with_data(events: Iterable[ControllerEvent]) -> Iterator[tuple[ControllerEv
             yield event, event.reading.data
 
 
-def _reading(key: int, time: float, data: RealtimeData) -> _Row:
+def _reading(key: int, reading: Reading, data: RealtimeData) -> _Row:
+    age = rounded_age(reading.age)
     return {
         "controller": key,
-        "time": round(time * 1000),
+        "time": round(reading.time * 1000),
         "battery_voltage": round(data.battery_voltage * 100),
         "pv_voltage": round(data.pv_voltage * 100),
         "load_current": round(data.load_current * 100),
@@ -83,6 +85,7 @@ def _reading(key: int, time: float, data: RealtimeData) -> _Row:
         "battery_temperature": data.battery_temperature,
         "flags": sum(bool(getattr(data, name)) << bit for bit, name in enumerate(FLAGS)),
         "reserved": data.reserved,
+        "age": None if age is None else round(age * 1000),
     }
 
 

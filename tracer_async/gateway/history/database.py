@@ -66,8 +66,13 @@ class Database:
         A SQLite file that was moved or deleted is replaced by a new one, and so is its WAL: what is written to a file
         that was deleted would be lost.
         """
-        if self._writer is not None and self._identity != await self._identify():
-            await self.close()
+        if self._writer is not None:
+            before, found = self._identity, await self._identify()
+            if found != before:
+                await self.close()
+                if self.file is not None and found[0] != before[0] and found[1] == before[1]:
+                    # The WAL is that of the former file. SQLite would apply it to the new one.
+                    await asyncio.to_thread(_delete_wal, self.file)
         if self._writer is None:
             await self._check_access(read_only=False)
             engine = self._engine(read_only=False)
@@ -217,6 +222,11 @@ def _set_aside(file: Path) -> Path:
         with suppress(FileNotFoundError):
             file.with_name(file.name + suffix).rename(target.with_name(target.name + suffix))
     return target
+
+
+def _delete_wal(file: Path) -> None:
+    for suffix in ("-wal", "-shm"):
+        file.with_name(f"{file.name}{suffix}").unlink(missing_ok=True)
 
 
 def is_damage(error: BaseException) -> bool:

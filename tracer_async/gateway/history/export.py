@@ -40,6 +40,7 @@ class Kind(StrEnum):
 FIELDS: dict[Kind, dict[str, type]] = {
     Kind.READINGS: {
         "time": datetime,
+        "age": float,
         **{name: type(value) for name, value in RealtimeData.from_bytes(bytes(24)).to_dict().items()},
     },
     Kind.FIVE_MINUTES: {
@@ -49,10 +50,16 @@ FIELDS: dict[Kind, dict[str, type]] = {
     },
     Kind.DAYS: {"day": date, "charge_energy": float, "load_energy": float},
 }
-"""The fields of each kind of rows, and their types. V, A, W, degrees Celsius and Wh."""
+"""The fields of each kind of rows, and their types. V, A, W, degrees Celsius, Wh and s. An unknown age is None."""
 
 # So many rows are read at once. Each chunk has a transaction of its own: a long one would let SQLite's WAL grow.
 _CHUNK = 5_000
+
+# Decimals of the energy of days, in Wh.
+_ENERGY_DIGITS = 3
+
+# Decimals of five-minute values. Power, the finest quantity, is a product of two values with two decimals each.
+_DIGITS = 4
 
 
 async def export(
@@ -129,18 +136,23 @@ def _reading(row: Any) -> Row:
         reserved=row.reserved,
         **flags,
     )
-    return {"time": _time(row.time), **data.to_dict()}
+    age = None if row.age is None else row.age / 1000
+    return {"time": _time(row.time), "age": age, **data.to_dict()}
 
 
 def _five_minutes(row: Any) -> Row:
     _, time, count, *aggregates = row
-    values = [value for three in extremes(count, aggregates) for value in three]
+    values = [round(value, _DIGITS) for three in extremes(count, aggregates) for value in three]
     names = [name for name in FIELDS[Kind.FIVE_MINUTES] if name not in ("time", "count")]
     return {"time": _time(time), "count": count, **dict(zip(names, values, strict=True))}
 
 
 def _day(row: Any) -> Row:
-    return {"day": row.day, "charge_energy": row.charge, "load_energy": row.load}
+    return {
+        "day": row.day,
+        "charge_energy": round(row.charge, _ENERGY_DIGITS),
+        "load_energy": round(row.load, _ENERGY_DIGITS),
+    }
 
 
 _TABLES: dict[Kind, tuple[Table, Callable[[Any], Row]]] = {

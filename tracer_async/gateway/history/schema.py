@@ -119,9 +119,14 @@ readings: Table = Table(
     Column("battery_temperature", SmallInteger, nullable=False),
     Column("flags", SmallInteger, nullable=False),
     Column("reserved", LargeBinary(4), nullable=False),
+    # The last one, as in a database to which a migration has added it.
+    Column("age", Integer),
     sqlite_with_rowid=False,
 )
-"""Each reading. Volts and amperes in hundredths, the temperature in degrees Celsius."""
+"""Each reading. Volts and amperes in hundredths, the temperature in degrees Celsius, the age in milliseconds.
+
+The age is NULL where it is unknown: nobody has stated it, or a version without this column has written the row.
+"""
 
 
 @dataclass(frozen=True)
@@ -211,7 +216,12 @@ _SCALES = [quantity.scale for quantity in QUANTITIES]
 
 Migration = Callable[[Connection], None]
 
-MIGRATIONS: Sequence[Migration] = ()
+
+def _add_age(connection: Connection) -> None:
+    connection.exec_driver_sql("ALTER TABLE tracer_readings ADD COLUMN age INTEGER")
+
+
+MIGRATIONS: Sequence[Migration] = (_add_age,)
 """What leads from version 1 to 2, from 2 to 3, and so on. A migration runs in one transaction with all others."""
 
 VERSION = 1 + len(MIGRATIONS)

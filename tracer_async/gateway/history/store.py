@@ -113,11 +113,17 @@ class HistoryOutput(Output):
                     self._is_filling.clear()
 
     async def drain(self) -> None:
-        """Write what is left, and close the database."""
+        """Write what is left, and close the database. Raises OSError with a reason for people."""
         try:
             await self._flush()
+        except Exception as error:
+            raise OSError(reason(error)) from error
         finally:
             await self._database.close()
+
+    def take_left(self) -> list[ControllerEvent]:
+        """Remove and return what could not be written."""
+        return self._queue.take(len(self._queue))
 
     def _is_half_full(self) -> bool:
         return 2 * len(self._queue) >= self._config.buffer

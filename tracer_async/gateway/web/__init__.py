@@ -19,6 +19,7 @@ from tracer_async.gateway.history.query import HistoryReader
 from tracer_async.gateway.output import Controllers, Output
 from tracer_async.gateway.web.app import make_app
 from tracer_async.gateway.web.connections import Connections, listening_sockets
+from tracer_async.gateway.web.guards import reachable_host
 from tracer_async.gateway.web.streams import Streams
 from tracer_async.gateway.web.views import controller_object
 
@@ -39,6 +40,7 @@ class WebOutput(Output):
         self._history = history
         self._zone = zone
         self._streams = Streams()
+        self._connections: Connections | None = None
         self.url: str | None = None
         self.listening: asyncio.Event = asyncio.Event()
         """Set as soon as `url` is known."""
@@ -58,6 +60,18 @@ class WebOutput(Output):
         """Tell the event streams that a controller is gone."""
         self._streams.publish_removal(controller.name)
 
+    async def reread_files(self) -> None:
+        """Use the certificate as it is now for new connections. If it cannot be used, the old one stays in use."""
+        connections = self._connections
+        if connections is None or connections.tls is None:
+            return
+        try:
+            connections.tls = await asyncio.to_thread(_tls, self._config)
+        except OSError as error:
+            _log.error("web: the certificate was not replaced, the old one stays in use: %s", error)
+        else:
+            _log.info("web: the certificate was read again")
+
     def _view(self, controller: Controller, event: ControllerEvent | None) -> dict[str, Any]:
         return controller_object(controller, event, now=time.time(), monotonic=uptime(), zone=self._zone)
 
@@ -73,17 +87,20 @@ class WebOutput(Output):
             assert runner.server is not None  # noqa: S101  # set up above
             connections = Connections(runner.server, _tls(config))
             sockets = await listening_sockets(config.host, config.port)
+            self._connections = connections
             self._announce(sockets[0].getsockname()[1])
             await connections.accept(sockets)
         finally:
             self.listening.clear()
+            self._connections = None
             for sock in sockets:
                 sock.close()
             self._streams.close()
             await runner.cleanup()
 
     def _announce(self, port: int) -> None:
-        host = f"[{self._config.host}]" if ":" in self._config.host else self._config.host
+        host = reachable_host(self._config.host)
+        host = f"[{host}]" if ":" in host else host
         self.url = f"{'https' if self._config.cert_file else 'http'}://{host}:{port}/"
         self.listening.set()
         self.state.works()
@@ -91,8 +108,13 @@ class WebOutput(Output):
 
 
 def _tls(config: WebConfig) -> ssl.SSLContext | None:
+    """Return a context with the certificate that is in the files now. Raises OSError."""
     if config.cert_file is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(config.cert_file, config.key_file)
+    try:
+        # Without a password, OpenSSL would ask for that of an encrypted key, on the terminal.
+        context.load_cert_chain(config.cert_file, config.key_file, password="")
+    except (OSError, ValueError) as error:
+        raise OSError(f"cert_file {config.cert_file}, key_file {config.key_file}: {error}") from None
     return context

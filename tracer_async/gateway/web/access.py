@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import re
 import time
 from collections.abc import Callable
@@ -21,12 +22,17 @@ from enum import IntEnum
 from aiohttp import web
 from pydantic import SecretStr
 
+from tracer_async.gateway._limited_log import LimitedLog
 from tracer_async.gateway.config import WebConfig, is_loopback
 from tracer_async.gateway.web.connections import network_of
 
 __all__ = ["SESSION_SECONDS", "Access", "LoginDelays", "Sessions", "access_of", "host_name", "log_in"]
 
+_log = logging.getLogger(__name__)
+
 SESSION_SECONDS = 30 * 86_400
+# Lines of the log about wrong tokens, in a minute.
+_MAX_LINES = 5
 
 _PROXY_HEADERS = ("forwarded", "x-forwarded-", "x-real-ip", "via", "cf-")
 
@@ -103,6 +109,7 @@ class LoginDelays:
         self._clock = clock
         # By address: the number of failures, and the time of the last one. The order is that of the last failures.
         self._failures: dict[str, tuple[int, float]] = {}
+        self._log = LimitedLog(_log, _MAX_LINES, "web: too many wrong tokens")
 
     def wait_seconds(self, address: str) -> float:
         """Return how long *address* has to wait before it may try again; 0.0 if it may now."""
@@ -121,6 +128,10 @@ class LoginDelays:
         self._failures[address] = (min(count + 1, 100), self._clock())
         if len(self._failures) > self._CAPACITY:
             del self._failures[next(iter(self._failures))]
+
+    def report(self, client: str) -> None:
+        """Log that the address *client* sent a wrong token. Needs an event loop."""
+        self._log.log(logging.WARNING, "web: a log-in failed: wrong token from %s", client)
 
     def succeeded(self, address: str) -> None:
         """Forget the wrong tokens of an address."""
@@ -160,6 +171,7 @@ def log_in(token: str, request: web.Request, sessions: Sessions, delays: LoginDe
     access = sessions.of_token(token)
     if access is Access.NONE:
         delays.failed(address)
+        delays.report(request.remote or "an unknown address")
         raise web.HTTPUnauthorized(text="wrong token", headers={"WWW-Authenticate": "Bearer"})
     delays.succeeded(address)
     return access

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta, tzinfo
@@ -11,9 +12,10 @@ from typing import Any
 
 from aiohttp import web
 
-from tracer_async import LoadRefusedError, TracerError
+from tracer_async import LoadRefusedError, LoadState, TracerError
 from tracer_async.gateway import metrics
 from tracer_async.gateway._clock import uptime
+from tracer_async.gateway._load_outcome import certainly_not_switched, failure_text
 from tracer_async.gateway.config import WebConfig
 from tracer_async.gateway.events import Controller
 from tracer_async.gateway.history.query import HistoryReader
@@ -27,6 +29,8 @@ from tracer_async.gateway.web.streams import Streams
 from tracer_async.gateway.web.views import controller_object, days_object, reason_of, series_object
 
 __all__ = ["make_app"]
+
+_log = logging.getLogger(__name__)
 
 _BODY = 4096
 _TYPES = {
@@ -97,6 +101,11 @@ def _static(name: str) -> Callable[[web.Request], Awaitable[web.Response]]:
     return answer
 
 
+def _not_done(status: int, reason: str, *, certain: bool) -> web.Response:
+    """Return the answer to a switch that failed. Its code says whether the load may have been switched."""
+    return web.json_response({"error": reason, "code": "not_switched" if certain else "unknown"}, status=status)
+
+
 class _Site:
     def __init__(
         self,
@@ -122,8 +131,7 @@ class _Site:
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         """Let a request through only if its host, its origin and its access are right."""
-        if not all(host in self._hosts for host in request.headers.getall("Host", [""])):
-            raise web.HTTPMisdirectedRequest(text="this host name is not configured: see `hosts` in the documentation")
+        self._hosts.check(request)
         if request.method not in {"GET", "HEAD"}:
             check_origin(request)
         resource = request.match_info.route.resource  # None: there is no such page
@@ -246,18 +254,26 @@ class _Site:
         if not isinstance(on, bool) or set(body) != {"on"}:
             raise web.HTTPBadRequest(text='send {"on": true} or {"on": false}')
         if controller.name in self._switching:
-            raise web.HTTPConflict(text="the load is being switched at this moment")
+            return _not_done(409, "the load is being switched at this moment", certain=True)
         self._switching.add(controller.name)
         try:
             # A client that goes away must not interrupt a switch half way.
-            state = await asyncio.shield(self._controllers.set_load(controller.name, on))
-        except (LoadRefusedError, ListensOnlyError) as error:
-            raise web.HTTPConflict(text=reason_of(error)) from error
+            state = await asyncio.shield(self._set_load(controller.name, on))
+        except KeyError:  # it was removed meanwhile
+            raise web.HTTPNotFound(text="there is no such controller") from None
         except TracerError as error:
-            raise web.HTTPBadGateway(text=reason_of(error)) from error
-        finally:
-            self._switching.discard(controller.name)
+            status = 409 if isinstance(error, LoadRefusedError | ListensOnlyError) else 502
+            return _not_done(status, reason_of(error), certain=certainly_not_switched(error))
         return web.json_response({"load_on": bool(state), "controller": self._view(controller)})
+
+    async def _set_load(self, name: str, on: bool) -> LoadState:
+        try:
+            return await self._controllers.set_load(name, on)
+        except Exception as error:
+            _log.warning("%s", failure_text(name, on, error))
+            raise
+        finally:
+            self._switching.discard(name)
 
     # History
 

@@ -92,8 +92,9 @@ class Connections:
         most: int = _MOST,
         most_of_one: int = _MOST_OF_ONE_ADDRESS,
     ) -> None:
+        self.tls: ssl.SSLContext | None = tls
+        """Used for each new connection. It may be replaced at any time."""
         self._server = server
-        self._tls = tls
         self._most = min(most, _open_files() // 2)
         self._most_of_one = most_of_one
         self._of_network: Counter[str] = Counter()
@@ -133,8 +134,8 @@ class Connections:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: _Connection(self._server, leave),
                 sock,
-                ssl=self._tls,
-                ssl_handshake_timeout=None if self._tls is None else _HANDSHAKE_SECONDS,
+                ssl=self.tls,
+                ssl_handshake_timeout=None if self.tls is None else _HANDSHAKE_SECONDS,
             )
         except OSError:  # no valid handshake
             leave()

@@ -19,7 +19,7 @@ from aiohttp import web
 
 from tracer_async.gateway.web.access import host_name
 
-__all__ = ["OWN_HEADER", "HostNames", "add_headers", "check_origin", "errors_as_json"]
+__all__ = ["OWN_HEADER", "HostNames", "add_headers", "check_origin", "errors_as_json", "reachable_host"]
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +40,9 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
+# A longer host name is not repeated in an answer.
+_LONGEST_NAME = 100
+
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -56,6 +59,19 @@ class HostNames:
             return False
         name = host_name(host)
         return name in self._names or _is_address(name)
+
+    def check(self, request: web.Request) -> None:
+        """Raise HTTPMisdirectedRequest if a Host header of *request* is none of them."""
+        for host in request.headers.getall("Host", [""]):
+            if host not in self:
+                name = host_name(host)  # it has only letters, digits and punctuation
+                which = f"The host name {name}" if 0 < len(name) <= _LONGEST_NAME else "This host name"
+                raise web.HTTPMisdirectedRequest(text=f"{which} is not allowed. Add it to `hosts` in [web].")
+
+
+def reachable_host(host: str) -> str:
+    """Return *host*, or this machine's name if it means all addresses. No browser can open that one."""
+    return socket.gethostname() if _is_address(host) and ip_address(host).is_unspecified else host
 
 
 def _is_address(name: str) -> bool:
@@ -98,7 +114,10 @@ async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamR
         kept = {
             name: error.headers[name] for name in ("Retry-After", "WWW-Authenticate", "Allow") if name in error.headers
         }
-        return web.json_response({"error": text}, status=error.status, headers=kept)
+        response = web.json_response({"error": text}, status=error.status, headers=kept)
+        if isinstance(error, web.HTTPServiceUnavailable):
+            response.force_close()  # who is refused must not keep a place among the connections
+        return response
     except (ConnectionError, TimeoutError):
         raise
     except Exception:  # noqa: BLE001  # logged

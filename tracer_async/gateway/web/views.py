@@ -50,7 +50,7 @@ _REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (LinkLostError, "connection lost"),
     (LinkError, "no connection"),
     (ListensOnlyError, "the gateway only listens to this controller"),
-    (LoadUnknownError, "the state of the load could not be found out"),
+    (LoadUnknownError, "it is unknown whether the load was switched"),
 )
 
 _REFUSALS = {
@@ -64,6 +64,8 @@ def reason_of(error: BaseException) -> str:
     """Return in a few words, without an address, why a controller did not do what was asked."""
     if isinstance(error, LinkTimeoutError) and isinstance(error.__cause__, LinkError):
         error = error.__cause__  # why there is no connection says more
+    if isinstance(error, LoadUnknownError) and not error.sent:
+        return "the controller does not answer" if error.__cause__ is None else reason_of(error.__cause__)
     if isinstance(error, LoadRefusedError):
         causes = [words for name, words in _REFUSALS.items() if getattr(error.reading, name)]
         why = " and ".join(causes) or "is its load mode 1 manual?"

@@ -1,9 +1,16 @@
 // Talks to the gateway. Every changing request has the header that a form of another page cannot send.
 
 export class ApiError extends Error {
-  constructor(status, message) {
+  // *code*: what the gateway says about a load that was not confirmed as switched: "not_switched" or "unknown".
+  constructor(status, message, code) {
     super(message);
     this.status = status;
+    this.code = code;
+  }
+
+  // Whether the gateway certainly did not do what was asked. Without an answer of its own it may have done it.
+  get certain() {
+    return this.code === "not_switched" || (this.status >= 400 && this.status < 500);
   }
 }
 
@@ -14,8 +21,11 @@ async function request(path, options = {}) {
   } catch {
     throw new ApiError(0, "the gateway does not answer");
   }
-  const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw new ApiError(response.status, answer.error ?? `the gateway answered ${response.status}`);
+  const answer = await response.json().catch(() => null);
+  if (!response.ok) {
+    throw new ApiError(response.status, answer?.error ?? `the gateway answered ${response.status}`, answer?.code);
+  }
+  if (answer === null) throw new ApiError(0, "the gateway's answer is not complete");
   return answer;
 }
 

@@ -15,6 +15,7 @@ const VALUES = [
   ["temperature", "Battery temp.", "minor"],
 ];
 const FAILURE_SECONDS = 60;
+const UNKNOWN = "It is unknown whether the load was switched. The next reading shows it.";
 
 export class Card {
   constructor(controller, { heading = "h2", link = true, canSwitch, connected }) {
@@ -41,12 +42,19 @@ export class Card {
     );
     this.switching = false;
     this.failure = null;
+    this.unknown = false;
+    this.readingTime = null;
     this.connected = connected;
     this.update(controller);
   }
 
   // *delay*: for how many seconds the message was on its way.
   update(controller, delay = 0) {
+    // The same reading may come again, for example after the connection to the gateway was lost.
+    if (controller.time !== null && controller.time !== this.readingTime) {
+      this.readingTime = controller.time;
+      if (this.unknown) this.setFailure(null);
+    }
     this.controller = controller;
     this.delay = delay;
     this.received = stamp();
@@ -107,13 +115,20 @@ export class Card {
   }
 
   renderLoad(on) {
-    if (on === undefined) setText(this.loadText, this.switching ? "Switching …" : "Load unknown");
-    else setText(this.loadText, this.switching ? "Switching …" : `Load ${on ? "on" : "off"}`);
+    const text = on === undefined || this.unknown ? "Load unknown" : `Load ${on ? "on" : "off"}`;
+    setText(this.loadText, this.switching ? "Switching …" : text);
     setText(this.button, on === true ? "Switch off" : "Switch on");
     this.button.setAttribute("aria-label", `${on === true ? "Switch off" : "Switch on"} the load of ${this.controller.title}`);
     this.button.disabled = this.switching || on === undefined;
-    if (this.failure !== null && secondsSince(this.failedAt) > FAILURE_SECONDS) this.failure = null;
+    if (this.failure !== null && !this.unknown && secondsSince(this.failedAt) > FAILURE_SECONDS) this.setFailure(null);
     setText(this.failureText, this.failure ?? "");
+  }
+
+  // *unknown*: the message stays until there is another reading.
+  setFailure(text, unknown = false) {
+    this.failure = text;
+    this.unknown = unknown;
+    this.failedAt = stamp();
   }
 
   async ask() {
@@ -121,7 +136,7 @@ export class Card {
     const on = !reading.load_on;
     if (!(await confirmSwitch(title, on))) return;
     this.switching = true;
-    this.failure = null;
+    this.setFailure(null);
     this.render(this.connected);
     try {
       const answer = await switchLoad(name, on);
@@ -129,8 +144,8 @@ export class Card {
       announce(`${title}: the controller confirms that the load is ${answer.load_on ? "on" : "off"}.`);
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      this.failure = `Not switched: ${error.message}`;
-      this.failedAt = stamp();
+      if (error.certain) this.setFailure(`Not switched: ${error.message}`);
+      else this.setFailure(UNKNOWN, true);
       announce(`${title}: ${this.failure}`);
     } finally {
       this.switching = false;

@@ -1,9 +1,10 @@
 // Charts as SVG: a line with its range for each quantity, and bars by day. Mouse, touch and the arrow keys show values.
 
 import { element, setText, svg } from "./dom.js";
-import { clock, number } from "./format.js";
+import { clock, dateAndTime, number } from "./format.js";
 import { niceTicks, timeLabel, timeTicks } from "./scale.js";
 
+const DAY = 86_400;
 const HEIGHT = 192;
 const MARGIN = { left: 44, right: 8, top: 8, bottom: 22 };
 
@@ -144,7 +145,7 @@ export function lineChart({ title, unit, digits, zero, from, to, time, step, lin
     const [min, mean, max] = ["min", "mean", "max"].map((kind) => number(values[kind][index], digits));
     return min === max ? `${mean} ${unit}` : `${mean} ${unit} (${min} to ${max})`;
   };
-  const when = (index) => clock(time[index] * 1000);
+  const when = (index) => (to - from > DAY ? dateAndTime : clock)(time[index] * 1000);
   return panel({
     title,
     unit,

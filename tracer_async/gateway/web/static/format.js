@@ -17,11 +17,18 @@ export function duration(seconds) {
   return `${Math.floor(whole / 86400)} days`;
 }
 
+const timeOfDay = (moment) => moment.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+
+export function dateAndTime(milliseconds) {
+  const moment = new Date(milliseconds);
+  return `${moment.toLocaleDateString([], { day: "numeric", month: "short" })}, ${timeOfDay(moment)}`;
+}
+
+// The time, and the date if it is not today.
 export function clock(milliseconds) {
   const moment = new Date(milliseconds);
-  const time = moment.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
   const today = new Date().toDateString() === moment.toDateString();
-  return today ? time : `${moment.toLocaleDateString([], { day: "numeric", month: "short" })}, ${time}`;
+  return today ? timeOfDay(moment) : dateAndTime(milliseconds);
 }
 
 export const STATES = { charging: "Charging", full: "Battery full", idle: "Not charging" };
