@@ -169,8 +169,9 @@ class Driver:
     def disconnect(self, cause: Exception | None, *, keeps: bool) -> None:
         self.wire.disconnect(keeps=keeps)
         self.down_since = self.now
-        self._abandon()
+        # A reply behind the beginning of another frame is received now. What is in flight after that is abandoned.
         self._judge(self.session.link_down(self.now, cause))
+        self._abandon()
         assert not self.good
         assert not self.session.may_send(self.now)
 
