@@ -6,6 +6,9 @@ import io
 import json
 import logging
 import os
+import tracemalloc
+from collections.abc import Iterable
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +102,7 @@ def test_a_file_torn_at_any_byte_loses_only_its_last_line() -> None:
         assert list(recording.records) == SAMPLE[:complete]
         is_torn = not data.endswith(b"\n") and not ends_before_its_line_end
         assert [line.number for line in recording.damaged] == ([complete + 1] if is_torn else [])
-        assert all("torn" in line.reason for line in recording.damaged)
+        assert all("end is missing" in line.reason for line in recording.damaged)
 
 
 @given(st.data(), st.integers(0, 255))
@@ -135,6 +138,62 @@ def test_garbage_between_lines_is_reported_and_costs_no_line(data: st.DataObject
         for index, line in enumerate(garbage.split(b"\n"))
         if line.strip()
     )
+
+
+class Source(io.BytesIO):
+    """A file whose reads return the *pieces*, which are made while it is read."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        super().__init__()
+        self._pieces = iter(pieces)
+
+    def read(self, _size: int | None = -1, /) -> bytes:
+        return next(self._pieces, b"")
+
+
+TOO_LONG = "it has more than 1048576 bytes"
+LONG_LINES = {
+    "zeros": bytes(3 << 20),
+    "spaces": b" " * (3 << 20),
+    "a valid line and spaces": to_line(SAMPLE[2]).rstrip() + b" " * (1 << 20),
+    "a burst": b'{"from": "controller", "hex": "' + b"eb90" * (1 << 19) + b'"}',
+    "one byte too long": b"x" * (1 << 20),
+}
+
+
+@pytest.mark.parametrize("size", [4000, 1 << 16, (1 << 20) + 7, 1 << 24])
+@pytest.mark.parametrize("at", [0, 1, 4, len(SAMPLE)])
+@pytest.mark.parametrize("line", LONG_LINES.values(), ids=LONG_LINES)
+def test_a_line_of_more_than_1_mib_is_reported_and_costs_no_other_line(line: bytes, at: int, size: int) -> None:
+    lines = [to_line(record) for record in SAMPLE]
+    data = b"".join([*lines[:at], line, b"\n", *lines[at:]])
+    recording = Recording.read(Source(data[start : start + size] for start in range(0, len(data), size)))
+    assert list(recording.records) == SAMPLE
+    assert recording.damaged == (DamagedLine(at + 1, TOO_LONG),)
+
+
+def test_a_line_of_1_mib_with_its_end_is_read() -> None:
+    line = to_line(SAMPLE[2]).rstrip().ljust((1 << 20) - 1) + b"\n"
+    assert read(text_of(SAMPLE[:2]) + line + text_of(SAMPLE[3:])).damaged == ()
+
+
+def test_a_long_line_without_an_end_is_reported_once() -> None:
+    recording = read(text_of(SAMPLE) + bytes(3 << 20))
+    assert list(recording.records) == SAMPLE
+    assert recording.damaged == (DamagedLine(len(SAMPLE) + 1, TOO_LONG),)
+
+
+def test_a_line_of_any_length_is_read_with_bounded_memory() -> None:
+    tracemalloc.start()
+    try:
+        pieces = chain([text_of(SAMPLE[:3])], repeat(bytes(1 << 16), 1600), [b"\n" + text_of(SAMPLE[3:])])
+        recording = Recording.read(Source(pieces))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert list(recording.records) == SAMPLE
+    assert [line.number for line in recording.damaged] == [4]
+    assert peak < 8 << 20  # the line has 100 MiB
 
 
 def test_a_line_without_checksum_is_read() -> None:
@@ -269,6 +328,23 @@ def test_a_recording_is_a_capture(caplog: pytest.LogCaptureFixture) -> None:
     ]
     pytest.importorskip("numpy")
     assert len(decode_capture(data).readings) == 1
+
+
+def test_a_recording_with_a_line_of_more_than_1_mib_is_a_capture(caplog: pytest.LogCaptureFixture) -> None:
+    data = text_of(SAMPLE[:3]) + bytes(3 << 20) + b"\n" + text_of(SAMPLE[3:])
+    with caplog.at_level(logging.WARNING, "tracer_async.capture"):
+        frames = [captured.sender for captured in read_capture(io.BytesIO(data)) if isinstance(captured.event, Frame)]
+    assert frames == ["client", "controller", "client"]
+    assert [record.getMessage() for record in caplog.records] == [f"line 4 was skipped: {TOO_LONG}"]
+    pytest.importorskip("numpy")
+    assert len(decode_capture(data).readings) == 1
+
+
+@pytest.mark.parametrize("damage", [b"\x00", b"\xff", b"\xeb\x90"], ids=["zero", "FF", "sync"])
+def test_a_recording_with_bytes_that_are_not_text_is_a_capture(damage: bytes) -> None:
+    data = text_of(SAMPLE[:1]) + damage * 100 + b"\n" + text_of(SAMPLE[1:])
+    frames = [captured.sender for captured in read_capture(io.BytesIO(data)) if isinstance(captured.event, Frame)]
+    assert frames == ["client", "controller", "client"]
 
 
 def test_a_recording_with_many_damaged_lines_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from tracer_async.capture import Burst, LinkChange, Record, Recording, Recording
 from tracer_async.protocol import RealtimeData
 from tracer_async.simulator import SimulatedTracer
 
+ROOT = Path(__file__).parents[2]
 REPORT = Path(__file__).parents[1] / "recordings" / "report.jsonl"
 VOLTAGES = [12.99, 12.96, 13.0]
 
@@ -59,7 +61,7 @@ def test_damaged_lines_are_reported(command: Command, tmp_path: Path) -> None:
     assert code == 0
     assert len(out.splitlines()) == 1 + len(VOLTAGES)
     assert "line 2 was skipped: it is not a line of a recording" in err
-    assert f"line {len(rest) + 2} was skipped: it is torn" in err
+    assert f"line {len(rest) + 2} was skipped: its end is missing" in err
 
 
 @pytest.mark.parametrize(("text", "code"), [(b"", 8), (b"text\n", 8), (to_line(RecordingHeader("x")), 8)])
@@ -163,7 +165,17 @@ def test_an_anonymous_copy_has_no_address(command: Command, tmp_path: Path) -> N
     assert b"example" not in out.read_bytes()
     assert b"example".hex() not in out.read_text(encoding="utf-8")
     assert Recording.read(out).bursts[0].data.endswith(reply)
-    assert command("replay", str(path), "--anonymize", str(path)).code == 2
+    code, _, err = command("replay", str(path), "--anonymize", str(path))
+    assert code == 2
+    assert "'--anonymize'" in err
+
+
+def test_the_whole_test_of_the_page_runs_by_itself() -> None:
+    page = (ROOT / "docs" / "recording.md").read_text(encoding="utf-8")
+    block = page.partition("This is the whole test")[2].partition("```python\n")[2].partition("```")[0]
+    done = subprocess.run([sys.executable, "-c", block], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "assert" in block
 
 
 HOSTILE = "\x1b]0;title\x07\x1b[2J\x9b31m\u202e\nsecond line"

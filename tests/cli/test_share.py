@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import signal
+import socket
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -58,6 +61,49 @@ async def test_trace_shows_the_bytes_of_programs_and_of_the_controller(start: St
     assert re.search(r"> 18 bytes sent, sim:\n", err)
     assert re.search(r"< 36 bytes received, sim:\n", err)
     assert re.search(r"< 36 bytes received, client 127\.0\.0\.1:\d+\n", err)
+
+
+async def test_lost_and_restored_connections_to_the_controller_are_printed(start: Start) -> None:
+    async def keep(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        connected.set()
+        await reader.read()
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        ended.release()
+
+    ended = asyncio.Semaphore(0)
+    connections: list[asyncio.StreamWriter] = []
+    connected = asyncio.Event()
+    async with await asyncio.start_server(keep, "127.0.0.1", 0) as bridge, asyncio.timeout(30):
+        url = f"tcp://127.0.0.1:{bridge.sockets[0].getsockname()[1]}"
+        process = start("share", url, "--tcp", "127.0.0.1:0")
+        await connected.wait()
+        urls(process, 1)
+        connected.clear()
+        connections.pop().close()
+        await connected.wait()
+        assert process.stderr is not None
+        lines = [await asyncio.to_thread(process.stderr.readline) for _ in range(2)]
+        assert re.fullmatch(rf"{url}: connection lost \(.+\), reconnecting in [\d.]+ s\n", lines[0])
+        assert lines[1] == f"{url}: reconnected\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate() == ("", "")
+        for _ in range(2):
+            await ended.acquire()
+
+
+def test_refused_programs_are_one_line(start: Start) -> None:
+    process = start("share", "sim:", "--tcp", "127.0.0.1:0", "--allow", "192.168.1.0/24")
+    (url,) = urls(process, 1)
+    host, _, port = url.removeprefix("tcp://").rpartition(":")
+    for _ in range(5):
+        with socket.create_connection((host, int(port)), timeout=10) as program, suppress(ConnectionError):
+            assert program.recv(1) == b""
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate()
+    assert re.fullmatch(r"client 127\.0\.0\.1:\d+: refused: its address is not allowed\n", err)
 
 
 def test_off_this_machine_without_allow_it_says_what_that_means(start: Start) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -338,6 +339,35 @@ def test_two_connections_are_separate(dissect: Dissect) -> None:
     one.send(1.06, realtime(), by_client=False)
     _, _, to_two, to_one = trees(dissect(capture), "frame")
     assert (int(to_one["mt5.response_to"]), int(to_two["mt5.response_to"])) == asked
+
+
+# The filters in the README.
+
+
+FILTERS = re.findall(r"^\| `([^`]+)` \|", (SCRIPT.parent / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_each_filter_of_the_readme_shows_what_it_says(dissect: Dissect) -> None:
+    capture = Capture()
+    line = capture.conversation()
+    good = [line.send(1.0, REQUEST, by_client=True), line.send(1.1, realtime(), by_client=False)]
+    low = Frame(0, 0xA0, (1150).to_bytes(2, "little") + bytes(22)).encode(start_up=False)
+    low_battery = [line.send(2.0, REQUEST, by_client=True), line.send(2.1, low, by_client=False)]
+    switch = Frame(0x16, 0xAA, ManualControl(LoadState.ON).to_bytes()).encode()
+    load_commands = [line.send(3.0, switch, by_client=True), line.send(3.1, load(1), by_client=False)]
+    slow = [line.send(4.0, REQUEST, by_client=True), line.send(4.75, realtime(), by_client=False)]
+    broken = bytearray(realtime())
+    broken[12] ^= 0xFF
+    damaged = [line.send(6.0, REQUEST, by_client=True), line.send(6.1, bytes(broken), by_client=False)]
+    shown = {text: [part["number"] for part in dissect(capture, "-Y", text)] for text in FILTERS}
+    assert shown == {
+        "mt5": good + low_battery + load_commands + slow + damaged,
+        "mt5.command == 0xaa": load_commands,
+        "mt5.battery_voltage < 12": low_battery[1:],
+        "mt5.time > 0.5": slow[1:],
+        "mt5.damaged": damaged[1:],
+        "mt5 && _ws.expert": damaged,
+    }
 
 
 # Ports and other protocols.

@@ -36,6 +36,22 @@ async def test_one_program_too_many_is_disconnected_and_the_others_are_answered(
 
 
 @virtual_time
+async def test_refused_programs_are_at_most_one_warning_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    async with shared(slowly, max_clients=1) as line:
+        user = await line.program()
+        for _ in range(30):  # two and a half minutes
+            assert await user.ask(READ) is not None
+            assert await (await line.program()).is_disconnected()
+            await asyncio.sleep(5)
+        warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+        assert len(warnings) == 3
+        assert all("refused: there are too many programs" in warning for warning in warnings)
+        counted = [int(word) for warning in warnings for word in warning.split() if word.isdigit()]
+        assert len(counted) == 2
+        assert sum(counted) + len(warnings) <= line.sharing.stats.refused == 30
+
+
+@virtual_time
 async def test_connections_without_requests_do_not_lock_a_program_out() -> None:
     async with shared(slowly, max_clients=3) as line:
         user = await line.program()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 import select
@@ -299,6 +300,27 @@ async def test_a_port_that_another_program_reads_is_not_opened(wires: list[Wire]
                 pass
 
 
+async def test_what_waited_in_the_port_before_it_is_opened_is_discarded(wires: list[Wire]) -> None:
+    wire = wires[0]
+    # More than the buffer of a terminal holds, so some of it waits behind it. The last request has no reply yet.
+    wire.carry((request(READ) + frame(READ, realtime(1))) * 100 + request(READ))
+    async with Listener(wire.url) as listener:
+        readings = listener.readings()
+        wire.carry(frame(READ, realtime(2)))
+        wire.carry(request(READ) + frame(READ, realtime(3)))
+        first, second = [await anext(readings) for _ in range(2)]
+        assert [reading.data and reading.data.battery_voltage for reading in (first, second)] == [0.02, 0.03]
+        assert first.age == math.inf
+        assert second.age < 10
+        assert listener.stats[0].frames == 3
+
+
+async def until_state(listener: Listener, state: ConnectionState) -> None:
+    async with asyncio.timeout(10):
+        while listener.state is not state:  # no event tells it
+            await asyncio.sleep(0)
+
+
 async def test_a_port_that_is_unplugged_is_opened_again_under_its_name(tmp_path: Path) -> None:
     port = tmp_path / "port"
     before, after = Wire(), Wire()
@@ -309,7 +331,9 @@ async def test_a_port_that_is_unplugged_is_opened_again_under_its_name(tmp_path:
         first = await next_of(exchanges)
         port.unlink()
         before.close()
+        await until_state(listener, ConnectionState.DOWN)
         port.symlink_to(after.url)
+        await until_state(listener, ConnectionState.UP)
         after.carry(request(READ) + frame(READ, realtime(2)))
         second = await next_of(exchanges)
         assert [each.reply and each.reply.data[:2] for each in (first, second)] == [b"\x01\x00", b"\x02\x00"]
@@ -329,12 +353,11 @@ async def test_the_state_says_whether_a_port_is_lost_and_why(wires: list[Wire], 
         assert (listener.state, listener.errors) == (ConnectionState.UP, (None, None))
         port.unlink()
         unplugged.close()
-        async with asyncio.timeout(10):
-            while listener.errors[0] is None:  # no event tells it
-                await asyncio.sleep(0)
-        assert (listener.state, listener.errors[1]) == (ConnectionState.DOWN, None)
+        await until_state(listener, ConnectionState.DOWN)
+        assert listener.errors[1] is None
         assert isinstance(listener.errors[0], LinkError)
         port.symlink_to(wires[0].url)
+        await until_state(listener, ConnectionState.UP)
         wires[0].carry(request(READ) + frame(READ, realtime(2)))
         await next_of(exchanges)
         assert (listener.state, listener.errors) == (ConnectionState.UP, (None, None))

@@ -187,15 +187,70 @@ async def test_terminals_are_released_when_their_programs_close_them(tmp_path: P
         assert counts[-1] <= counts[0] + 1
 
 
-async def test_the_link_is_removed_at_the_end_unless_another_server_has_taken_it(tmp_path: Path) -> None:
+async def test_the_link_is_removed_at_the_end_unless_another_program_has_replaced_it(tmp_path: Path) -> None:
     link = tmp_path / "link"
     async with share("sim:", f"pty:{link}"):
         assert link.is_symlink()
     assert os.listdir(tmp_path) == []  # noqa: PTH208
-    async with share("sim:", f"pty:{link}") as first:
-        async with share("sim:", f"pty:{link}") as second:
-            assert first.urls == second.urls
-        assert not link.is_symlink()
+    async with share("sim:", f"pty:{link}"):
+        link.unlink()
+        link.symlink_to("/dev/null")
+    assert os.listdir(tmp_path) == ["link"]  # noqa: PTH208
+    assert str(link.readlink()) == "/dev/null"
+
+
+async def test_a_link_that_is_served_is_refused_and_served_further(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    async with share("sim:", f"pty:{link}") as sharing:
+        for _ in range(2):
+            with pytest.raises(LinkError, match="another program serves there"):
+                async with share("sim:", f"pty:{link}"):
+                    pass
+            async with TracerClient(sharing.urls[0], timeout=2.0) as tracer:
+                await tracer.read_realtime()
+    assert os.listdir(tmp_path) == []  # noqa: PTH208
+
+
+def test_a_link_that_another_process_serves_is_refused_until_that_was_killed(start: Start, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    first = start("share", "sim:", "--pty", str(link))
+    assert first.stdout is not None
+    assert first.stdout.readline() == f"listening on serial://{link}\n"
+    second = start("share", "sim:", "--pty", str(link))
+    out, err = second.communicate(timeout=30)
+    assert (second.returncode, out, err.count("\n")) == (3, "", 1)
+    assert "another program serves there" in err
+    first.kill()
+    first.wait()
+    # The number of its terminal is another program's now.
+    master, slave = os.openpty()
+    link.unlink()
+    link.symlink_to(os.ttyname(slave))
+    (tmp_path / "link.lock").write_text(os.ttyname(slave))
+    third = start("share", "sim:", "--pty", str(link))
+    assert third.stdout is not None
+    assert third.stdout.readline() == f"listening on serial://{link}\n"
+    program = SerialProgram(str(link))
+    assert program.ask(READ)
+    program.close()
+    third.terminate()
+    third.communicate(timeout=30)
+    assert os.listdir(tmp_path) == []  # noqa: PTH208
+    os.close(master)
+    os.close(slave)
+
+
+async def test_a_link_to_the_terminal_of_another_program_is_not_replaced(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    master, slave = os.openpty()
+    link.symlink_to(os.ttyname(slave))
+    with pytest.raises(LinkError, match="another program serves there"):
+        async with share("sim:", f"pty:{link}"):
+            pass
+    assert os.listdir(tmp_path) == ["link"]  # noqa: PTH208
+    assert str(link.readlink()) == os.ttyname(slave)
+    os.close(master)
+    os.close(slave)
 
 
 async def test_a_link_that_a_killed_server_left_is_replaced(tmp_path: Path) -> None:
@@ -219,6 +274,15 @@ async def test_nothing_else_is_replaced(tmp_path: Path, kind: str) -> None:
             pass
     assert os.listdir(tmp_path) == ["place"]  # noqa: PTH208
     assert kind != "file" or place.read_text() == "precious"
+
+
+async def test_a_file_with_the_name_of_the_lock_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "link.lock").write_text("precious")
+    with pytest.raises(LinkError, match=r"link\.lock exists"):
+        async with share("sim:", f"pty:{tmp_path}/link"):
+            pass
+    assert os.listdir(tmp_path) == ["link.lock"]  # noqa: PTH208
+    assert (tmp_path / "link.lock").read_text() == "precious"
 
 
 async def test_a_link_in_a_folder_that_does_not_exist_is_an_error(tmp_path: Path) -> None:

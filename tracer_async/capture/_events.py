@@ -86,6 +86,9 @@ class CapturedEvent(NamedTuple):
 def guess_format(head: bytes) -> CaptureFormat:
     """Return the format of a capture that begins with *head*. Raises CaptureError for any other text."""
     head = head.removeprefix(_BYTE_ORDER_MARK)
+    # A recording may have damaged lines with any bytes.
+    if head.startswith(b'{"'):
+        return CaptureFormat.JSON_LINES
     # Sync bytes are not ASCII, so any binary capture with a frame or a byte above 7F near its start is recognized.
     if not head.isascii() or b"\0" in head:
         return CaptureFormat.BINARY

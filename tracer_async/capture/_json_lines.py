@@ -35,8 +35,9 @@ __all__ = [
 FORMAT = "tracer-async recording"
 VERSION = 1
 
-# A longer line is not one of a serial line: the limit bounds the memory for any file.
+# Maximum bytes of a line with its end. A longer one is damaged: the limit bounds the memory for any file.
 _MAX_LINE = 1 << 20
+_TOO_LONG = f"it has more than {_MAX_LINE} bytes"
 # Damaged lines before the first good one, after which the file is no recording.
 _MAX_HELD = 1000
 # Largest number of seconds: a time of the year 3000. Later ones are damage, and not every system can show them.
@@ -132,17 +133,27 @@ def _fields(record: Record) -> dict[str, Any]:
 
 
 def split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the lines of a file that is read in *chunks*. Raises CaptureError for a line of more than 1 MiB.
+    """Yield the lines of a file that is read in *chunks*.
 
-    Each line but an unfinished last one has its line end.
+    Each line but an unfinished last one has its line end. The end of a line of more than 1 MiB may be missing. What is
+    left of it is longer than `_MAX_LINE` too, so `read_records` reports it as damaged.
     """
     rest = b""
+    skipping = False
     for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
+        *lines, last = chunk.split(b"\n")
+        if skipping and lines:
+            del lines[0]
+            skipping = False
         for line in lines:
-            yield line + b"\n"
+            yield rest + line + b"\n"
+            rest = b""
+        if not skipping:
+            rest += last
         if len(rest) > _MAX_LINE:
-            raise CaptureError(f"not a capture: it has a line of more than {_MAX_LINE} bytes")
+            yield rest
+            rest = b""
+            skipping = True
     if rest:
         yield rest
 
@@ -156,7 +167,7 @@ def read_records(lines: Iterable[bytes]) -> Iterator[Record | DamagedLine]:
     is_recording: bool | None = None
     held: list[DamagedLine] = []
     for number, line in enumerate(lines, 1):
-        if not line.strip():
+        if len(line) <= _MAX_LINE and not line.strip():
             continue
         try:
             record = _parse(line)
@@ -184,12 +195,16 @@ def read_records(lines: Iterable[bytes]) -> Iterator[Record | DamagedLine]:
 
 
 def _invalid(damaged: DamagedLine) -> CaptureError:
+    if damaged.reason == _TOO_LONG:
+        return CaptureError(f"not a capture: line {damaged.number} has more than {_MAX_LINE} bytes")
     return CaptureError(f'line {damaged.number} is not of the form {{"from": "controller", "hex": "eb90..."}}')
 
 
 def _reason(line: bytes, error: Exception) -> str:
+    if len(line) > _MAX_LINE:
+        return _TOO_LONG
     if not line.endswith(b"\n"):
-        return "it is torn: its end is missing"
+        return "its end is missing"
     return str(error) if isinstance(error, _ChecksumError) else "it is not a line of a recording"
 
 
@@ -198,6 +213,8 @@ class _ChecksumError(ValueError):
 
 
 def _parse(line: bytes) -> Record:
+    if len(line) > _MAX_LINE:
+        raise ValueError
     fields = json.loads(line)
     crc = fields.get("crc")
     if crc is not None and crc != f"{zlib.crc32(line.rstrip()[:-_CRC_SIZE]):08x}":

@@ -100,9 +100,12 @@ class Recorder:
         atexit.register(self.close, _AT_EXIT)
         Thread(target=self._run, name=f"tracer_async recorder {self.path}", daemon=True).start()
 
-    def record(self, sender: str, data: bytes | memoryview, now: float) -> None:
-        """Record bytes that *sender*, ``client`` or ``controller``, has sent."""
-        self._put(Burst(sender, bytes(data), now - self._started_at, time.time()))
+    def record(self, sender: str, data: bytes | memoryview, now: float, wall: float | None = None) -> None:
+        """Record bytes that *sender*, ``client`` or ``controller``, has sent.
+
+        *wall* is when, in seconds since 1970, UTC. Without it, that is the present time.
+        """
+        self._put(Burst(sender, bytes(data), now - self._started_at, time.time() if wall is None else wall))
 
     def record_link(self, now: float, *, up: bool, by_client: bool = False, cause: str = "") -> None:
         """Record that the connection was established, or lost."""

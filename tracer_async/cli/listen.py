@@ -108,17 +108,18 @@ async def _show(items: AsyncIterator[T], show: Callable[[T], None], count: int |
             return
 
 
-def _words(frame: Frame | None, sender: str) -> str:
+def _words(frame: Frame | None, sender: str, missing: str) -> str:
     if frame is None:
-        return "no reply" if sender == "controller" else "unknown request"
+        return missing
     meaning = meaning_of(CapturedEvent(0, sender, frame))
     return f"{meaning.kind}: {meaning.words}" if meaning.words else meaning.kind
 
 
 def _to_text(exchange: ObservedExchange) -> str:
     delay = "" if exchange.delay is None else f" after {1000 * exchange.delay:.0f} ms"
-    words = f"{_words(exchange.request, 'client')} | {_words(exchange.reply, 'controller')}{delay}"
-    return f"{local(exchange.time, ' ')} {words}"
+    request = _words(exchange.request, "client", "unknown request")
+    reply = _words(exchange.reply, "controller", "damaged reply" if exchange.damaged else "no reply")
+    return f"{local(exchange.time, ' ')} {request} | {reply}{delay}"
 
 
 def _to_json(exchange: ObservedExchange) -> str:

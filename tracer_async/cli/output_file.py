@@ -20,8 +20,8 @@ _LONG = 4 << 20
 
 
 @contextmanager
-def opened(path: Path | None, source: BinaryIO | None = None) -> Iterator[BinaryIO]:
-    """Open *path* for writing, or standard output for None.
+def opened(path: Path | None, source: BinaryIO | None = None, *, option: str = "--output") -> Iterator[BinaryIO]:
+    """Open *path*, the value of *option*, for writing, or standard output for None.
 
     The data goes to a temporary file in the same folder, which replaces *path* at the end, and only if no error was
     raised. Raises BadParameter if *path* is the file that *source* reads, and FileError if it cannot be written.
@@ -38,7 +38,7 @@ def opened(path: Path | None, source: BinaryIO | None = None) -> Iterator[Binary
     # By device and inode, so that no other name of the file, and no link to it, is taken for another file.
     read = None if source is None else _status_of(source)
     if old is not None and read is not None and os.path.samestat(old, read):
-        raise click.BadParameter(f"{path} is the capture itself. Choose another file.", param_hint="'--output'")
+        raise click.BadParameter(f"{path} is the capture itself. Choose another file.", param_hint=f"'{option}'")
     path = path.resolve()  # a link stays a link
     # Exclusive creation: a file that is there is never opened, whatever its name.
     temporary = path.with_name(f".tracer-async-{secrets.token_hex(8)}.part")

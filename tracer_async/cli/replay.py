@@ -110,7 +110,7 @@ def _warn(sentence: str) -> None:
 
 
 def _anonymize(path: Path, recording: Recording, out: Path) -> None:
-    with path.open("rb") as source, opened(out, source) as file:
+    with path.open("rb") as source, opened(out, source, option="--anonymize") as file:
         for record in anonymized(recording).records:
             file.write(to_line(record))
     click.echo(f"{counted(len(recording.records), 'line')} in {out}", err=True)

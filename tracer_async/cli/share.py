@@ -44,7 +44,7 @@ def _networks(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
     default=0.0,
     show_default=True,
     metavar="SECONDS",
-    help="Maximum age of a reading that is given to several programs.",
+    help="A program may get a reading of another one that is at most this old.",
 )
 @click.option(
     "--reply-within",
@@ -122,7 +122,7 @@ def share(
                     click.echo(f"listening on {served}")
                 await anyio.sleep_forever()
 
-    # Shows what an address off this machine means.
-    show_warnings("tracer_async.sharing")
+    # Lost and restored connections, refused programs, and what an address off this machine means.
+    show_warnings("tracer_async")
     # The end by SIGTERM is the normal one of a service.
     run_async(serve, on_sigterm=ExitCode.OK)

@@ -15,15 +15,15 @@ _PAUSE = 0.2
 
 
 class DirectionOwner(Protocol):
-    """The listener. *sender* is who sends on the port, None if that is not known."""
+    """The listener."""
 
     def learned(self, known: Direction, sender: str) -> None:
         """Take note that *sender* has sent a frame on *known*."""
 
-    def take(self, frame: Frame, sender: str | None, not_before: float) -> None:
+    def take(self, direction: Direction, frame: Frame, not_before: float) -> None:
         """Take a frame that cannot have come before *not_before*."""
 
-    def damaged(self, raw: bytes, size: int, sender: str | None, at: float) -> None:
+    def damaged(self, direction: Direction, raw: bytes, size: int, at: float) -> None:
         """Take bytes that are no frame, *size* of them damaged. The last of them came at the time *at*."""
 
 
@@ -72,10 +72,10 @@ class Direction:
                 sender = sender_of(event)
                 if sender is not None:
                     self._owner.learned(self, sender)
-                self._owner.take(event, self.sender, self._not_before)
+                self._owner.take(self, event, self._not_before)
                 continue
             raw = event.encode(start_up=False) if isinstance(event, Frame) else event.raw
-            self._owner.damaged(raw, _damaged_size(event), self.sender, self._received_at)
+            self._owner.damaged(self, raw, _damaged_size(event), self._received_at)
 
 
 def _damaged_size(event: Event) -> int:

@@ -11,6 +11,7 @@ import os
 import sys
 from array import array
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from tracer_async.errors import LinkError, LinkFloodedError, TracerError
@@ -35,6 +36,9 @@ _CONNECT_TIMEOUT = 5.0
 # Seconds from one look at whether the input is empty to the next.
 _LOOK = 0.1
 
+# Seconds after a connection to a bridge was opened. What comes until then can have waited in the bridge for any time.
+_MAY_BE_OLD = 0.5
+
 
 class Input:
     """One port, or one connection to a bridge. *received* gets the bytes."""
@@ -46,6 +50,8 @@ class Input:
         self._descriptor = -1
         self._transport: asyncio.Transport | None = None
         self._empty_at = self._loop.time()
+        # What a connection receives until then is of unknown age.
+        self._old_until = -inf
         # When all that was received would have come at `FLOOD_RATE`.
         self._paid_at = self._empty_at
         self._looking: asyncio.TimerHandle | None = None
@@ -61,7 +67,7 @@ class Input:
                     self._descriptor = await call(_open_read_only, self._address, discard=os.close)
                 else:
                     connect: Any = transport_factory(self._address)
-                    self._transport, _ = await connect(lambda: _Connection(self._take, self._lose))
+                    self._transport, _ = await connect(lambda: _Connection(self._connected, self._take, self._lose))
         except TracerError:
             raise
         except (OSError, ValueError) as error:
@@ -86,6 +92,9 @@ class Input:
             self._transport.abort()
             self._transport = None
 
+    def _connected(self) -> None:
+        self._old_until = self._loop.time() + _MAY_BE_OLD
+
     def _read(self) -> None:
         try:
             data = os.read(self._descriptor, _READ_SIZE)
@@ -107,7 +116,7 @@ class Input:
             reason = f"more than {FLOOD_RATE // 1024} KiB/s arrive: this is not the line of a controller"
             self._lose(LinkFloodedError(str(self._address), reason))
             return
-        not_before = self._empty_at
+        not_before = -inf if now < self._old_until else self._empty_at
         self._look()
         self._received(data, not_before)
 
@@ -136,9 +145,15 @@ class Input:
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, take: Callable[[bytes], None], lost: Callable[[Exception | None], None]) -> None:
+    def __init__(
+        self, connected: Callable[[], None], take: Callable[[bytes], None], lost: Callable[[Exception | None], None]
+    ) -> None:
+        self._connected = connected
         self._take = take
         self._lost = lost
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: ARG002  # the opener returns it
+        self._connected()
 
     def data_received(self, data: bytes) -> None:
         self._take(data)
@@ -159,6 +174,8 @@ def _open_read_only(address: SerialAddress) -> int:
         speed = getattr(termios, f"B{address.baudrate}", None)
         if speed is None:
             raise LinkError(str(address), f"this system has no baud rate {address.baudrate}")
+        # Bytes that waited in the port came at an unknown time.
+        termios.tcflush(descriptor, termios.TCIFLUSH)
         characters = termios.tcgetattr(descriptor)[6]
         characters[termios.VMIN], characters[termios.VTIME] = 1, 0
         control = getattr(termios, f"CS{address.bytesize}") | termios.CREAD | termios.CLOCAL

@@ -20,6 +20,7 @@ from tracer_async.protocol._numbers import check_number
 from tracer_async.sharing._direction import Direction
 from tracer_async.sharing._inputs import Input
 from tracer_async.sharing._pairing import Pair, Pairing
+from tracer_async.sharing._undecided import Undecided
 from tracer_async.transport._threads import call
 from tracer_async.transport.address import SimAddress, parse_address
 
@@ -51,6 +52,8 @@ class ObservedExchange(NamedTuple):
     age: float = inf
     """Maximum seconds from the request to the reply. It includes the time for which the request may have waited unread.
     Infinite if one of them is missing."""
+    damaged: bool = False
+    """Whether damaged bytes came in place of the reply."""
 
 
 class Listener:
@@ -59,7 +62,8 @@ class Listener:
     It opens serial ports for reading only. Opening a port switches DTR and RTS on, as the operating system does that.
     They stay on when it is closed. A port that is lost is opened again, after 0.5 s, later at most every 30 s.
 
-    :param urls: One URL if both directions share a wire. Two, in any order, if each direction has its own.
+    :param urls: One URL if both directions share a wire. Two, in any order, if each direction has its own. The first
+        reading or settings command shows which is which. Other commands before it are reported then, or after 10 s.
     :param timeout: Seconds within which a controller replies. A later reply is an exchange without a request.
     :param recorder: Records all bytes that are received. The listener closes it. On one wire for both directions,
         damaged bytes are recorded as those of the controller while a request waits, else as those of the client.
@@ -90,6 +94,9 @@ class Listener:
         """Open the ports. Raises a `LinkError`."""
         self._loop = asyncio.get_running_loop()
         self._directions = [Direction(self) for _ in self._addresses]
+        self._undecided = Undecided()
+        if len(self._addresses) == 1:
+            self._undecided.decide()
         inputs: list[Input] = []
         try:
             for address, direction in zip(self._addresses, self._directions, strict=True):
@@ -122,6 +129,8 @@ class Listener:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        self._undecided.decide()
+        self._tick()
         if self._timer is not None:
             self._timer.cancel()
         for direction in self._directions:
@@ -142,8 +151,9 @@ class Listener:
         """Return an async iterator over the readings that the other master requests from now on.
 
         Replies that are no valid reading are left out. `Reading.age` counts from the request. It is infinite if the
-        request was not received: the reply may be one that a bridge has delayed. If a bridge delays both, the delay is
-        not included.
+        request was not received: the reply may be one that a bridge has delayed. It is infinite too for what comes in
+        the first 0.5 s of a connection: a bridge may have kept that. If a bridge delays both later, the delay is not
+        included.
         """
         return _readings(aiter(self))
 
@@ -205,32 +215,39 @@ class Listener:
             for direction in self._directions:
                 is_other = (direction is not known) == (sender == "controller")
                 direction.sender = "client" if is_other else "controller"
+            self._undecided.decide()
 
-    def take(self, frame: Frame, sender: str | None, not_before: float) -> None:
+    def take(self, direction: Direction, frame: Frame, not_before: float) -> None:
         """Take a frame that cannot have come before *not_before*."""
-        now = self._loop.time()
-        self._publish(self._pairing.tick(now))
-        known = self._pairing.sender(frame, sender, now)
-        self._record(known, frame.encode(start_up=False), now)
-        self._publish(self._pairing.receive(frame, known, not_before, now, may_be_early=sender is not None))
+        self._undecided.add(partial(self._take, direction, frame, not_before, self._loop.time()), is_frame=True)
 
-    def damaged(self, raw: bytes, size: int, sender: str | None, at: float) -> None:
+    def damaged(self, direction: Direction, raw: bytes, size: int, at: float) -> None:
         """Take bytes that are no frame, *size* of them damaged. The last of them came at the time *at*."""
-        self._record(sender or self._pairing.turn, raw, at)
+        self._undecided.add(partial(self._take_damaged, direction, raw, size, at), is_frame=False)
+
+    def _take(self, direction: Direction, frame: Frame, not_before: float, at: float) -> None:
+        self._publish(self._pairing.tick(at))
+        known = self._pairing.sender(frame, direction.sender, at)
+        self._record(known, frame.encode(start_up=False), at)
+        self._publish(self._pairing.receive(frame, known, not_before, at, may_be_early=direction.sender is not None))
+
+    def _take_damaged(self, direction: Direction, raw: bytes, size: int, at: float) -> None:
+        self._record(direction.sender or self._pairing.turn, raw, at)
         # The bytes of a request say nothing about replies.
-        if size and sender != "client":
+        if size and direction.sender != "client":
             self._publish(self._pairing.damaged(size, at))
 
     def _record(self, sender: str, data: bytes, at: float) -> None:
         if self._recorder is not None:
-            self._recorder.record(sender, data, at)
+            self._recorder.record(sender, data, at, time.time() - (self._loop.time() - at))
 
     def _publish(self, pairs: list[Pair]) -> None:
         now, wall = self._loop.time(), time.time()
         for pair in pairs:
             delay = pair.replied_at - pair.asked_at if pair.request and pair.reply else None
             age = inf if delay is None else pair.replied_at - pair.since
-            exchange = ObservedExchange(wall - (now - pair.asked_at), pair.request, pair.reply, delay, age)
+            at = wall - (now - pair.asked_at)
+            exchange = ObservedExchange(at, pair.request, pair.reply, delay, age, pair.damaged)
             for subscription in list(self._subscriptions):
                 before = subscription.dropped
                 subscription.put(exchange)

@@ -43,6 +43,8 @@ class Pair(NamedTuple):
     replied_at: float
     since: float = -inf
     """The request cannot have come before."""
+    damaged: bool = False
+    """Whether damaged bytes came in place of the reply."""
 
 
 class _Waiting(NamedTuple):
@@ -145,7 +147,7 @@ class Pairing:
         if before >= _FRAME_LIKE or self._damage < _FRAME_LIKE:
             return done
         if self._requests:
-            done.append(self._give_up(at))
+            done.append(self._give_up(at)._replace(damaged=True))
         elif at > self._given_up_at:
             self._lost_request_at = at
         return done

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from math import inf
 
 from tracer_async.protocol import Frame
 from tracer_async.sharing._hub import Hub, SharingStats
@@ -19,6 +20,8 @@ _BEAT = 0.05
 _MAKES_ROOM_AFTER = 10.0
 # Seconds for which requests are read that had arrived while the event loop was blocked.
 _AFTER_STALL = 0.05
+# Minimum seconds between two warnings about refused programs: anyone on the network can connect very often.
+_WARNING_INTERVAL = 60.0
 
 
 class Programs:
@@ -36,6 +39,9 @@ class Programs:
         self._beat_at = 0.0
         self._stall = (0.0, 0.0)
         self._refused = 0
+        # When a refusal was last logged as a warning, and how many there had been.
+        self._warned_at = -inf
+        self._warned = 0
 
     @property
     def stats(self) -> SharingStats:
@@ -57,7 +63,14 @@ class Programs:
     def refuse(self, name: str, reason: str) -> None:
         """Count a program that may not connect."""
         self._refused += 1
-        _log.info("%s: refused: %s", name, reason)
+        now = self._loop.time()
+        if now - self._warned_at < _WARNING_INTERVAL:
+            _log.info("%s: refused: %s", name, reason)
+            return
+        more = self._refused - self._warned - 1
+        since = f"; {more} more since the last warning" if more else ""
+        _log.warning("%s: refused: %s%s", name, reason, since)
+        self._warned_at, self._warned = now, self._refused
 
     def remove(self, program: Program) -> None:
         """See `Owner`."""

@@ -12,11 +12,11 @@ import logging
 import os
 import sys
 from contextlib import suppress
-from pathlib import Path
 
 from tracer_async.sharing._addresses import PtyPlace
 from tracer_async.sharing._program import Program
 from tracer_async.sharing._programs import Programs
+from tracer_async.sharing._served_link import ServedLink
 
 if sys.platform != "win32":
     import tty
@@ -34,35 +34,26 @@ class TerminalServer:
     def __init__(self, programs: Programs, place: PtyPlace) -> None:
         self.programs: Programs = programs
         self._place = place
-        self._link = Path(place.link)
+        self._link = ServedLink(place.link)
         self._terminal: _Terminal | None = None
 
     def listen(self) -> str:
         """Create the link. Return its URL.
 
-        Raises FileExistsError if there is something else than a link to a terminal, OSError if the link cannot be
-        created, NotImplementedError on Windows.
+        Raises FileExistsError if another program serves there or something else has this name, OSError if the link
+        cannot be created, NotImplementedError on Windows.
         """
         if sys.platform == "win32":
             raise NotImplementedError("Windows has no pseudo-terminals: use TCP")
-        link = self._link
-        if link.is_symlink():
-            # A process that was killed leaves its link, and the terminal may be another program's now.
-            if link.exists() and not str(link.readlink()).startswith(("/dev/pts/", "/dev/ttys")):
-                raise FileExistsError(None, "a link with this name exists, and does not lead to a pseudo-terminal")
-        elif link.exists():
-            raise FileExistsError(None, "a file with this name exists")
+        self._link.take()
         self.renew()
         return str(self._place)
 
     def renew(self) -> None:
         """Let the link lead to a new terminal. Raises OSError."""
         terminal = _Terminal(self)
-        # Renaming replaces the link in one step: a program that opens it finds either the old or the new terminal.
-        made = self._link.with_name(f"{self._link.name}.{os.getpid()}")
         try:
-            made.symlink_to(terminal.path)
-            made.replace(self._link)
+            self._link.lead_to(terminal.path)
         except OSError:
             terminal.close()
             raise
@@ -70,10 +61,8 @@ class TerminalServer:
 
     def close(self) -> None:
         """Remove the link. Programs that use a terminal are closed by `Programs.close`."""
+        self._link.remove()
         if self._terminal is not None:
-            with suppress(OSError):
-                if str(self._link.readlink()) == self._terminal.path:
-                    self._link.unlink()
             self._terminal.close()
             self._terminal = None
 
