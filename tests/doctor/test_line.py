@@ -59,7 +59,9 @@ async def test_a_bridge_behind_which_nothing_answers() -> None:
 @pytest.mark.usefixtures("short_waits")
 async def test_tx_wired_to_rx() -> None:
     async with bridge(echo) as url:
-        assert (await first(url)).id == "line-echo"
+        found = await first(url)
+    assert found.id == "line-echo"
+    assert found.advice.endswith("Check the wires, and that the battery feeds the controller.")
 
 
 async def test_an_adapter_that_echoes_is_only_a_note_if_the_controller_answers() -> None:
@@ -221,6 +223,31 @@ async def test_a_slow_line_is_named() -> None:
         assert complaints(await diagnose(url, seconds=0)) == ["reply-slow"]
 
 
+async def test_three_requests_without_a_reply_are_named_as_the_reason_of_a_new_connection() -> None:
+    async with serve_tcp(faults=Faults("drop@50%", seed=1)) as url:
+        findings = await diagnose(url, seconds=0)
+    (found,) = (found for found in findings if found.id == "reply-missing")
+    assert found.evidence.endswith("requests within 1 s; 3 requests in a row were not answered")
+
+
+async def test_a_connection_that_the_other_side_closes_is_lost() -> None:
+    async with serve_tcp(faults=Faults("hangup@20%", seed=3)) as url:
+        findings = await diagnose(url, seconds=0)
+    (found,) = (found for found in findings if found.id == "reply-missing")
+    assert found.evidence.endswith("requests within 1 s; the connection was lost")
+
+
+@pytest.mark.parametrize("seconds", [0, 0.1])
+async def test_stray_bytes_are_a_note_if_the_controller_answers(seconds: float) -> None:
+    async with serve_tcp(faults=Faults("stray@100%", seed=1)) as url:
+        findings = await diagnose(url, seconds=seconds)
+    assert complaints(findings) == []
+    (found,) = (found for found in findings if found.id == "line-noise")
+    assert found.severity is Severity.NOTE
+    assert " bytes in 20 requests: " in found.evidence
+    assert "baud" not in found.advice
+
+
 async def test_late_replies_are_named() -> None:
     async with serve_tcp(faults=Faults("late=1.3s@10%", seed=2)) as url:
         findings = await diagnose(url, seconds=0)
@@ -331,7 +358,17 @@ async def test_an_inverted_signal() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_waits")
-async def test_a_port_on_which_nothing_answers_at_any_rate() -> None:
+async def test_a_pseudo_terminal_on_which_nothing_answers_has_no_rates() -> None:
+    with SerialDevice(lambda data: b"") as url:
+        found = await first(url)
+    assert found.id == "line-silent"
+    assert "baud" not in found.evidence
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_waits")
+async def test_a_port_on_which_nothing_answers_at_any_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line, "is_pseudo_terminal", lambda path: False)  # there is no real port here
     with SerialDevice(lambda data: b"") as url:
         found = await first(url)
     assert found.id == "line-silent"

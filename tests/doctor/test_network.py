@@ -97,6 +97,7 @@ async def test_a_bridge_that_closes_the_connection_at_once(text: bytes) -> None:
         findings = await diagnose(url, seconds=0.3)
     assert complaints(findings) == ["net-closed"]
     assert text.decode().strip() in findings[-1].evidence
+    assert "does not allow this computer" in findings[-1].advice
 
 
 async def test_a_bridge_that_closes_the_connection_after_a_request() -> None:
@@ -134,7 +135,8 @@ async def test_a_plain_port_with_a_tls_url() -> None:
     async with bridge(serve) as url:
         findings = await diagnose(url.replace("tcp:", "tls:"), seconds=0)
     assert complaints(findings) == ["net-no-tls"]
-    assert "the controller answers" in findings[-1].evidence
+    assert findings[-1].evidence == "the controller answers there without TLS"
+    assert findings[-1].advice == "Write tcp:// instead of tls://."
 
 
 async def test_a_web_server_without_tls_with_a_tls_url() -> None:
@@ -152,6 +154,7 @@ async def test_a_certificate_that_is_not_trusted() -> None:
     async with bridge(serve, ssl=server) as url:
         findings = await diagnose(url.replace("tcp:", "tls:"), seconds=0)
     assert complaints(findings) == ["net-tls-failed"]
+    assert "TLS failed" not in findings[-1].evidence
 
 
 async def test_a_certificate_for_another_host() -> None:
@@ -172,7 +175,9 @@ async def test_a_healthy_line_behind_tls() -> None:
 
 
 async def test_a_unix_socket_that_does_not_exist(tmp_path: Path) -> None:
-    assert [found.id for found in await diagnose(f"unix:{tmp_path}/none")] == ["port-missing"]
+    (found,) = await diagnose(f"unix:{tmp_path}/none")
+    assert (found.id, found.title, found.evidence) == ("port-missing", "no such socket", f"{tmp_path}/none")
+    assert found.advice == "Start the program that listens on it."
 
 
 async def test_a_unix_socket_on_which_nothing_listens(tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -81,6 +83,7 @@ async def test_a_port_that_another_process_has_open_gets_not_a_byte(more: str) -
         assert complaints(findings) == ["port-held"]
         assert f"(process {holder.pid})" in findings[-1].evidence
         assert findings[-1].evidence.startswith("python")
+        assert findings[-1].advice.endswith("Close that program, or let both connect to `tracer-async share`.")
         assert device.received == b""
 
 
@@ -118,7 +121,7 @@ sys.path.insert(0, sys.argv[2])
 import tracer_async.doctor, tracer_async.transport._pyserial  # while its files can be read
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 for found in asyncio.run(tracer_async.doctor.diagnose(sys.argv[1], seconds=0)):
-    print(found.id, found.severity, found.evidence, found.advice, sep="|")
+    print(found.id, found.severity, found.evidence, found.advice, found.title, sep="|")
 """
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
@@ -176,9 +179,35 @@ async def test_a_process_of_another_user_is_found_by_its_lock_or_said_to_be_invi
             free, found = (await as_nobody(path))[-2:]
             assert free[0] == "port-free"
             assert "visible to root only" in free[2]
+            assert free[4] == "no other program of yours has it open"
             assert found[0] == "port-held"
             assert "sudo tracer-async doctor" in found[2]
         assert device.received == b""
+
+
+@needs_root
+@pytest.mark.parametrize("mode", [0o600, 0o640])
+async def test_a_socket_without_permission_gets_no_advice_for_devices(mode: int) -> None:
+    with TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as server:
+        restrict(folder, 0o755)
+        path = f"{folder}/socket"
+        server.bind(path)
+        server.listen()
+        restrict(path, mode)
+        found = (await as_nobody(f"unix:{path}"))[-1]
+    assert found[0] == "port-permission"
+    assert "udev" not in found[3]
+    assert found[3].endswith("let the program that listens on it change its mode.")
+
+
+@needs_root
+async def test_a_socket_in_a_folder_without_permission_is_named() -> None:
+    with TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"{folder}/socket")
+        server.listen()
+        found = (await as_nobody(f"unix:{folder}/socket"))[-1]
+    assert found[:2] == ["port-permission", "error"]
+    assert found[3] == "This user needs permission to enter the folder of the socket."
 
 
 # Adapters, from a copy of what Linux shows in /sys.

@@ -97,7 +97,7 @@ async def test_a_port_without_permission_raises_port_permission_error(
 @pytest.mark.parametrize("second", ["pyserial", "serialx"])
 async def test_a_second_open_of_a_serial_port_raises_port_busy_error(first: str, second: str) -> None:
     async with serve_pty() as url, TracerClient(f"{url}?backend={first}") as tracer:
-        await check_open_fails(f"{url}?backend={second}", PortBusyError, "another program")
+        await check_open_fails(f"{url}?backend={second}", PortBusyError, "let both connect to `tracer-async share`")
         assert (await tracer.read_realtime()).charging
 
 

@@ -35,9 +35,9 @@ _WIDTH = 9  # of the column with the severity
 def doctor(ctx: click.Context, url: str, seconds: float, output: Format | None) -> None:
     """Check port or network, line and replies, one line for each check, and say what to do.
 
-    It only reads: it never switches the load and never writes settings. It sends nothing while another process has the
-    port open. The exit code is that of the worst finding: 0 if there is only "ok" and "note", 12 for a warning, 3 or 4
-    for an error. With --json each line is an object. docs/doctor.md describes each finding.
+    It only reads: it never switches the load and never writes settings. It sends nothing while another process that it
+    can see has the port open. The exit code is that of the worst finding: 0 if there is only "ok" and "note", 12 for a
+    warning, 3 or 4 for an error. With --json each line is an object. docs/doctor.md describes each finding.
     """
     printed = _print_json if output is Format.JSON else _print
     findings: list[Finding] = []

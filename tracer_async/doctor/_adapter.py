@@ -6,17 +6,16 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["describe_adapter", "is_console", "is_other_device"]
+__all__ = ["describe_adapter", "is_console", "is_other_device", "is_pseudo_terminal"]
 
 _SYSFS = Path("/sys")
 
 
 def describe_adapter(path: str, sysfs: Path = _SYSFS) -> str:
     """Return what is known about the adapter, such as "FT232R USB UART, USB 0403:6001, driver ftdi_sio"."""
-    real = os.path.realpath(path)
-    if real.startswith("/dev/pts/"):
+    if is_pseudo_terminal(path):
         return "a pseudo-terminal, no hardware"
-    device = sysfs / "class" / "tty" / Path(real).name / "device"
+    device = sysfs / "class" / "tty" / Path(os.path.realpath(path)).name / "device"
     words = []
     with suppress(OSError):
         folder = device.resolve(strict=True)
@@ -37,6 +36,11 @@ def is_other_device(device: int, sysfs: Path = _SYSFS) -> bool:
     with suppress(OSError):
         return subsystem.resolve(strict=True).name != "tty"
     return False
+
+
+def is_pseudo_terminal(path: str) -> bool:
+    """Return whether the port is a pseudo-terminal of Linux, which has no baud rate."""
+    return os.path.realpath(path).startswith("/dev/pts/")
 
 
 def is_console(path: str, sysfs: Path = _SYSFS) -> bool:

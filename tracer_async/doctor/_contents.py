@@ -7,7 +7,17 @@ from typing import NamedTuple
 
 from tracer_async.protocol import START_UP, CommandCode, CorruptFrame, Frame, FrameDecoder
 
-__all__ = ["MODBUS_REQUEST", "READ_REQUEST", "REQUEST", "Contents", "is_reply", "modbus_crc"]
+__all__ = [
+    "MODBUS_REQUEST",
+    "READ_REQUEST",
+    "REQUEST",
+    "Contents",
+    "hexadecimal",
+    "is_foreign_request",
+    "is_reply",
+    "is_request_data",
+    "modbus_crc",
+]
 
 READ_REQUEST = Frame(0x16, CommandCode.READ_REALTIME, b"")
 REQUEST = READ_REQUEST.encode()
@@ -23,8 +33,24 @@ _is_text = re.compile(rb"[\x20-\x7e\r\n\t\x1b\x00]+").fullmatch
 
 
 def is_reply(frame: Frame) -> bool:
-    """Return whether *frame* is a reply to a reading. A request has at most one byte of data."""
-    return frame.command == CommandCode.READ_REALTIME and len(frame.data) > 1
+    """Return whether *frame* is a reply to a reading."""
+    return frame.command == CommandCode.READ_REALTIME and not is_request_data(frame.data)
+
+
+def is_request_data(data: bytes) -> bool:
+    """Return whether *data* of a frame A0 is that of a request: none, or one byte, as the MT-5 meter sends it."""
+    return len(data) <= 1
+
+
+def is_foreign_request(frame: Frame) -> bool:
+    """Return whether *frame* is a request for a reading, and no echo of ours."""
+    return frame.command == CommandCode.READ_REALTIME and is_request_data(frame.data) and frame != READ_REQUEST
+
+
+def hexadecimal(data: bytes, most: int = 24) -> str:
+    """Return *data* as evidence that fits on a line: the first *most* bytes, and the number of the others."""
+    others = len(data) - most
+    return data[:most].hex(" ").upper() + (f" and {others} more" if others > 0 else "")
 
 
 class Contents(NamedTuple):
@@ -41,24 +67,29 @@ class Contents(NamedTuple):
     text: str
     """Printable text outside of frames, without telnet commands. Empty if the other bytes are not text."""
     modbus: str
-    """A Modbus frame, in hexadecimal. Empty if there is none."""
+    """The beginning of a Modbus frame, in hexadecimal. Empty if there is none."""
     tls: bool
     rest: bytes
     """The bytes outside of good frames, without start-up bytes."""
+    noise: bytes
+    """The bytes outside of good and damaged frames, without start-up bytes."""
 
     @classmethod
     def of(cls, raw: bytes) -> Contents:
         """Return what *raw* consists of."""
         decoder = FrameDecoder()
-        frames, rest, damaged = [], b"", 0
+        frames, rest, noise, damaged = [], b"", b"", 0
         for event in decoder.feed(raw) + decoder.flush():
             if isinstance(event, Frame):
                 frames.append(event)
             else:
                 rest += event.raw
-                damaged += isinstance(event, CorruptFrame)
+                if isinstance(event, CorruptFrame):
+                    damaged += 1
+                else:
+                    noise += event.raw
         others = [frame for frame in frames if frame != READ_REQUEST]
-        rest = rest.replace(START_UP, b"").replace(MODBUS_REQUEST, b"")
+        rest = _without_own(rest)
         plain = _telnet.sub(b"", rest)
         return cls(
             raw=raw,
@@ -71,12 +102,17 @@ class Contents(NamedTuple):
             modbus=_modbus(rest),
             tls=_find_tls(raw) is not None,
             rest=rest,
+            noise=_without_own(noise),
         )
 
     @property
     def reply(self) -> Frame | None:
         """The first reply to a reading."""
         return next(filter(is_reply, self.frames), None)
+
+
+def _without_own(data: bytes) -> bytes:
+    return data.replace(START_UP, b"").replace(MODBUS_REQUEST, b"")
 
 
 def _text(data: bytes) -> str:
@@ -110,7 +146,7 @@ _FUNCTIONS = (*_READ_FUNCTIONS, 5, 6, 15, 16)
 
 
 def _modbus(data: bytes) -> str:
-    """Return the first Modbus frame in *data*, in hexadecimal."""
+    """Return the beginning of the first Modbus frame in *data*, in hexadecimal."""
     for at in range(len(data) - 4):
         unit, function = data[at], data[at + 1]
         if not 1 <= unit <= 247 or function & 0x7F not in _FUNCTIONS:
@@ -119,5 +155,5 @@ def _modbus(data: bytes) -> str:
         for size in sizes:
             frame = data[at : at + size]
             if len(frame) == size and modbus_crc(frame[:-2]) == frame[-2:]:
-                return frame.hex(" ").upper()
+                return hexadecimal(frame)
     return ""

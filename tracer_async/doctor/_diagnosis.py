@@ -28,8 +28,8 @@ async def diagnose(
 
     *seconds* is how long it listens before the first request, 0 to 3600. *report* is called with each finding at once.
     It only sends readings, which change nothing: the one of this protocol, and if nothing answers, one of Modbus. It
-    sends nothing while another process has the port open. A failed check is a finding, not an error. A healthy serial
-    line takes 2 s more than *seconds*, a silent one up to 15 s.
+    sends nothing while another process that it can see has the port open. A failed check is a finding, not an error. A
+    healthy serial line takes 2 s more than *seconds*, a silent one up to 15 s.
 
     Raises AddressError if *url* is not a valid address, MissingExtraError if a package is needed that is not installed,
     ValueError if *seconds* is out of range.
@@ -49,6 +49,5 @@ async def diagnose(
     if isinstance(address, TcpAddress) and not await check_name(address, add):
         return findings
     if await check_line(address, seconds, ssl_context, add):
-        other_master = any(finding.id == "line-other-master" for finding in findings)
-        await check_replies(str(address), ssl_context, add, other_master=other_master)
+        await check_replies(str(address), ssl_context, add, known={finding.id for finding in findings})
     return findings

@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
-__all__ = ["FINDING_IDS", "Finding", "Severity", "finding"]
+__all__ = ["FINDING_IDS", "Finding", "Severity", "finding", "noise_note"]
 
 
 class Severity(StrEnum):
@@ -50,7 +50,7 @@ class _Kind(NamedTuple):
 
 _OK, _NOTE, _WARNING, _ERROR = Severity
 
-_CLOSE_OTHER = "Close that program, or let both use the controller over a network bridge that allows several clients."
+_CLOSE_OTHER = "Close that program, or let both connect to `tracer-async share`."
 
 _KINDS = {
     # The port of this computer.
@@ -103,14 +103,15 @@ _KINDS = {
     "net-closed": _Kind(
         _ERROR,
         "the other side closes the connection",
-        "Most bridges serve one client at a time. Close the other program, or wait until the bridge drops it.",
+        "Most bridges serve one client at a time: close the other program, or wait until the bridge drops it. "
+        "Or the program there does not allow this computer.",
     ),
     # The bytes on the line.
     "line-quiet": _Kind(_OK, "nothing comes unasked"),
     "line-other-master": _Kind(
         _WARNING,
         "frames come that nobody asked for",
-        "Another program or an MT-5 meter asks the same controller. Disconnect it, or only listen.",
+        "Another program or an MT-5 meter asks the same controller. Disconnect it, or use `tracer-async listen`.",
     ),
     "line-telnet": _Kind(
         _ERROR,
@@ -138,13 +139,14 @@ _KINDS = {
     ),
     "line-noise": _Kind(
         _ERROR,
-        "bytes come, but no frames",
+        "bytes come that belong to no frame",
         "Check the baud rate (9600, 8N1) on both sides of the bridge, the ground and the kind of the adapter.",
     ),
     "line-echo": _Kind(
         _ERROR,
         "only our own bytes come back",
-        "TX and RX are connected, or the adapter echoes and no controller answers. Check the wires and the 12 V.",
+        "TX and RX are connected, or the adapter echoes and no controller answers. Check the wires, "
+        "and that the battery feeds the controller.",
     ),
     "line-silent": _Kind(
         _ERROR,
@@ -175,6 +177,11 @@ _KINDS = {
     "reply-unusual": _Kind(
         _NOTE, "unusual firmware", "This does no harm. A recording of it helps the project: `tracer-async record`."
     ),
+    "reply-other-command": _Kind(
+        _WARNING,
+        "the controller answers another command",
+        "Check that it is a Tracer with an MT-5 port. Please report it with a recording: `tracer-async record`.",
+    ),
     "reply-malformed": _Kind(
         _WARNING, "invalid values in good frames", "Please report it with a recording: `tracer-async record`."
     ),
@@ -185,7 +192,21 @@ FINDING_IDS: tuple[str, ...] = tuple(_KINDS)
 """All identifiers, from the outside in."""
 
 
-def finding(name: str, evidence: str = "", *, severity: Severity | None = None, advice: str | None = None) -> Finding:
-    """Return the finding *name*. *severity* and *advice* replace the usual ones."""
+def finding(
+    name: str,
+    evidence: str = "",
+    *,
+    severity: Severity | None = None,
+    title: str | None = None,
+    advice: str | None = None,
+) -> Finding:
+    """Return the finding *name*. *severity*, *title* and *advice* replace the usual ones."""
     kind = _KINDS[name]
-    return Finding(name, severity or kind.severity, kind.title, evidence, kind.advice if advice is None else advice)
+    advice = kind.advice if advice is None else advice
+    return Finding(name, severity or kind.severity, title or kind.title, evidence, advice)
+
+
+def noise_note(evidence: str) -> Finding:
+    """Return the finding that bytes outside of frames come on a line on which the controller answers."""
+    advice = "The client ignores them. Check the plugs and the ground."
+    return finding("line-noise", evidence, severity=Severity.NOTE, advice=advice)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Holder", "holders_of", "unseen_processes"]
+__all__ = ["Holder", "holders_of", "sees_own_processes", "unseen_processes"]
 
 _PROC = Path("/proc")
 _PSEUDO_TERMINALS = range(136, 144)
@@ -34,6 +34,11 @@ def unseen_processes() -> str:
     if not _PROC.is_dir():
         return "this system does not tell which programs have it open"
     return "" if os.geteuid() == 0 else "processes of other users are visible to root only"
+
+
+def sees_own_processes() -> bool:
+    """Return whether `holders_of` sees the processes of this user."""
+    return _PROC.is_dir()
 
 
 def holders_of(path: str) -> list[Holder]:

@@ -7,11 +7,13 @@ import ssl
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tracer_async.doctor._contents import REQUEST, Contents
-from tracer_async.doctor._findings import Finding, Severity, finding
+from tracer_async.doctor._adapter import is_pseudo_terminal
+from tracer_async.doctor._contents import REQUEST, Contents, hexadecimal
+from tracer_async.doctor._findings import Finding, Severity, finding, noise_note
 from tracer_async.doctor._network import speaks_tls, why_not_opened
 from tracer_async.doctor._probe import Probe, open_probe
 from tracer_async.doctor._rates import ask_modbus, find_rate
+from tracer_async.doctor._replies import are_other_answers, other_command
 from tracer_async.doctor._uart import idles_low, looks_inverted
 from tracer_async.errors import LinkError
 from tracer_async.transport import Address, SerialAddress, TcpAddress, UnixAddress
@@ -95,7 +97,7 @@ def _report_answering(heard: _Heard, report: Callable[[Finding], None]) -> None:
             finding("line-text", f"{unasked.text[:60]!r} at the beginning: harmless", severity=Severity.NOTE, advice="")
         )
     elif unasked.rest and not unasked.telnet:
-        report(finding("line-noise", f"unasked: {_hex(unasked.rest)}", severity=Severity.NOTE))
+        report(noise_note(f"unasked: {_hex(unasked.rest)}"))
     elif not unasked.raw:
         report(finding("line-quiet"))
     if asked.echoes:
@@ -135,6 +137,8 @@ async def _why_no_answer(address: Address, heard: _Heard) -> Finding:
     if parts.modbus or heard.modbus:
         return finding("line-modbus", parts.modbus or heard.modbus)
     if asked.frames:
+        if not unasked.frames and are_other_answers(asked.frames, _ATTEMPTS):
+            return other_command(asked.frames, _ATTEMPTS, Severity.ERROR)
         return finding(
             "line-other-master", f"{len(asked.frames)} frames, none of them a reply", severity=Severity.ERROR
         )
@@ -152,11 +156,12 @@ def _of_other_bytes(address: Address, parts: Contents) -> Finding:
     if looks_inverted(parts.raw):
         why = "the line idles low" if idles_low(parts.raw) else "the sync bytes look like this when inverted"
         return finding("line-inverted", f"{why}: {_hex(parts.raw)}")
-    tried = ", and at any rate from 1200 to 115200 baud" if isinstance(address, SerialAddress) else ""
+    has_rate = isinstance(address, SerialAddress) and not is_pseudo_terminal(address.path)
+    tried = ", and at any rate from 1200 to 115200 baud" if has_rate else ""
     if parts.rest:
         return finding("line-noise", f"{len(parts.rest)} bytes{tried}: {_hex(parts.rest)}")
     return finding("line-silent", f"{_ATTEMPTS} requests in {_ATTEMPTS * _REPLY_TIME:.1f} s{tried}: 0 bytes")
 
 
-def _hex(data: bytes, shown: int = 12) -> str:
-    return data[:shown].hex(" ").upper() + (" ..." if len(data) > shown else "")
+def _hex(data: bytes) -> str:
+    return hexadecimal(data, 12)

@@ -56,11 +56,14 @@ async def why_not_opened(address: Address, error: LinkError) -> Finding:
     """Return the finding for an error of the opening."""
     match address:
         case TcpAddress(tls=True) if _may_be_plain(error):
-            return await _without_tls(address, error)
+            return await _without_tls(address)
         case SerialAddress() | UnixAddress() if isinstance(error, PortPermissionError) and sys.platform != "win32":
             return permission(address.path)
         case SerialAddress() if isinstance(error, PortBusyError):
             return held_by_unknown(address.path)
+        case UnixAddress() if isinstance(error, PortNotFoundError):
+            advice = "Start the program that listens on it."
+            return finding("port-missing", address.path, title="no such socket", advice=advice)
     kinds = {
         HostNotFoundError: "net-name-unknown",
         LinkRefusedError: "net-refused",
@@ -74,8 +77,9 @@ async def why_not_opened(address: Address, error: LinkError) -> Finding:
     if getattr(error.__cause__, "errno", None) in _NO_ROUTE:
         name = "net-no-route"
     # The title of these says all.
-    evidence = str(address) if name in ("net-refused", "net-no-route", "net-timeout") else error.reason
-    return finding(name, evidence)
+    if name in ("net-refused", "net-no-route", "net-timeout"):
+        return finding(name, str(address))
+    return finding(name, error.reason.removeprefix("TLS failed: "))
 
 
 def _may_be_plain(error: LinkError) -> bool:
@@ -90,7 +94,7 @@ def _may_be_plain(error: LinkError) -> bool:
     )
 
 
-async def _without_tls(address: TcpAddress, error: LinkError) -> Finding:
+async def _without_tls(address: TcpAddress) -> Finding:
     plain = replace(address, tls=False)
     try:
         async with open_probe(plain) as probe:
@@ -99,9 +103,9 @@ async def _without_tls(address: TcpAddress, error: LinkError) -> Finding:
             answers = bool(Contents.of(probe.data).frames)
     except LinkError as second:
         return await why_not_opened(plain, second)
-    return finding(
-        "net-no-tls", f"without TLS {'the controller answers' if answers else 'it accepts connections'}; {error.reason}"
-    )
+    if answers:
+        return finding("net-no-tls", "the controller answers there without TLS")
+    return finding("net-no-tls", "it accepts connections without TLS, but the controller does not answer there")
 
 
 async def speaks_tls(address: TcpAddress) -> bool:

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from tracer_async.doctor._adapter import describe_adapter, is_console, is_other_device
 from tracer_async.doctor._findings import Finding, finding
-from tracer_async.doctor._holders import Holder, holders_of, unseen_processes
+from tracer_async.doctor._holders import Holder, holders_of, sees_own_processes, unseen_processes
 from tracer_async.transport import SerialAddress
 from tracer_async.transport._threads import call
 
@@ -68,7 +68,9 @@ def _check_holders(path: str, report: Report) -> bool:
     if holders:
         report(_held(holders))
         return False
-    report(finding("port-free", unseen_processes()))
+    unseen = unseen_processes()
+    whose = "of yours has" if sees_own_processes() else "is known to have"
+    report(finding("port-free", unseen, title=f"no other program {whose} it open" if unseen else None))
     return True
 
 
@@ -92,11 +94,18 @@ def held_by_unknown(path: str) -> Finding:
 
 def permission(path: str) -> Finding:
     """Return the finding for a port or socket that this user may not open."""
-    status = os.stat(path)  # noqa: PTH116
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except OSError as error:
+        advice = "This user needs permission to enter the folder of the socket."
+        return finding("port-permission", f"{path}: {_reason(error)}", advice=advice)
     user, group = _user(os.geteuid()), _group(status.st_gid)
     evidence = f"{stat.filemode(status.st_mode)} {_user(status.st_uid)} {group}, and you are {user}"
-    if not status.st_mode & stat.S_IRGRP or not status.st_mode & stat.S_IWGRP:
-        advice = f"Its group may not use it either. Run as {_user(status.st_uid)}, or change its mode with a udev rule."
+    is_socket = stat.S_ISSOCK(status.st_mode)
+    needed = stat.S_IWGRP if is_socket else stat.S_IRGRP | stat.S_IWGRP
+    if status.st_mode & needed != needed:
+        how = "let the program that listens on it change its mode" if is_socket else "change its mode with a udev rule"
+        advice = f"Its group may not use it either. Run as {_user(status.st_uid)}, or {how}."
     elif _is_member(user, status.st_gid):
         advice = f"You are in the group {group} since your last login. Log out and in again."
     else:

@@ -10,12 +10,13 @@ from statistics import median, pstdev
 
 from tracer_async.client.client import TracerClient
 from tracer_async.client.reading import Reading
-from tracer_async.doctor._contents import is_reply
-from tracer_async.doctor._findings import Finding, Severity, finding
+from tracer_async.doctor._contents import Contents, hexadecimal, is_foreign_request, is_reply, is_request_data
+from tracer_async.doctor._findings import Finding, Severity, finding, noise_note
+from tracer_async.doctor._traffic import Traffic
 from tracer_async.errors import LinkError, MalformedReplyError, ResponseTimeoutError, TracerError
-from tracer_async.protocol import DUPLICATE_WINDOW, Frame, RealtimeData, SessionStats
+from tracer_async.protocol import DUPLICATE_WINDOW, CommandCode, Frame, RealtimeData, SessionStats
 
-__all__ = ["check_replies"]
+__all__ = ["are_other_answers", "check_replies", "other_command"]
 
 _REQUESTS = 20
 _SLOW = 0.7
@@ -23,6 +24,9 @@ _SLOW = 0.7
 
 A reply takes 0.06 s on the wire. `tracer-async share` takes up to 0.5 s, because it waits 0.25 s between readings.
 """
+
+_NOISE = {"line-noise", "line-text", "line-telnet"}
+"""Findings that explain bytes outside of frames."""
 
 _DAYLIGHT = 5.0
 """Volts at the panel that only light makes: a dark one reads 0.2 to 0.4 V."""
@@ -33,36 +37,52 @@ class _Sample:
     """What the requests have shown."""
 
     readings: list[Reading] = field(default_factory=list)
+    latencies: list[float] = field(default_factory=list)
+    """Seconds from each answered request to its reply."""
     timeouts: int = 0
+    answered_by_requests: int = 0
+    """How often a request of another master came instead of the reply."""
     malformed: list[MalformedReplyError] = field(default_factory=list)
     lost: int = 0
     frames: list[Frame] = field(default_factory=list)
     stats: SessionStats | None = None
+    received: Contents = field(default_factory=lambda: Contents.of(b""))
+    losses: list[str] = field(default_factory=list)
+    """Why a connection was lost, each reason once."""
 
 
 async def check_replies(
-    url: str, ssl_context: ssl.SSLContext | None, report: Callable[[Finding], None], *, other_master: bool
+    url: str, ssl_context: ssl.SSLContext | None, report: Callable[[Finding], None], *, known: set[str]
 ) -> None:
-    """Take 20 readings and report on them. With *other_master*, unsolicited frames are known already."""
+    """Take 20 readings and report on them. *known* are the identifiers of earlier findings, which are not repeated."""
     sample = await _take(url, ssl_context)
-    _report_counts(sample, report, other_master=other_master)
+    if sample.received.noise and known.isdisjoint(_NOISE):
+        noise = sample.received.noise
+        report(noise_note(f"{len(noise)} bytes in {_REQUESTS} requests: {hexadecimal(noise, 12)}"))
+    _report_counts(sample, report, other_master="line-other-master" in known)
     _report_format(sample, report)
     if sample.readings:
         report(_load_hint([reading.data for reading in sample.readings if reading.data is not None][-1]))
 
 
 async def _take(url: str, ssl_context: ssl.SSLContext | None) -> _Sample:
-    sample = _Sample()
-    client = TracerClient(url, retries=0, start_offline=True, backoff=(0.2, 1.0), ssl_context=ssl_context)
+    sample, traffic = _Sample(), Traffic()
+    client = TracerClient(
+        url, retries=0, start_offline=True, backoff=(0.2, 1.0), ssl_context=ssl_context, recorder=traffic
+    )
     async with client as tracer:
         frames = tracer.frames()
         for _ in range(_REQUESTS):
             try:
                 sample.readings.append(await tracer.read())
+                sample.latencies.append(traffic.received_at - traffic.sent_at)
             except ResponseTimeoutError:
                 sample.timeouts += 1
             except MalformedReplyError as error:
-                sample.malformed.append(error)
+                if is_request_data(error.raw):
+                    sample.answered_by_requests += 1
+                else:
+                    sample.malformed.append(error)
             except LinkError:
                 sample.lost += 1
                 break
@@ -72,6 +92,8 @@ async def _take(url: str, ssl_context: ssl.SSLContext | None) -> _Sample:
         await asyncio.sleep(DUPLICATE_WINDOW)
         sample.stats = tracer.stats
     sample.frames = [frame async for frame in frames]
+    sample.received = Contents.of(bytes(traffic.received))
+    sample.losses = traffic.losses
     return sample
 
 
@@ -89,23 +111,51 @@ def _report_counts(sample: _Sample, report: Callable[[Finding], None], *, other_
     if stats.late:
         in_order = False
         report(finding("reply-late", f"{stats.late} of {_REQUESTS} came after their time of 1 s"))
-    if stats.unsolicited and not other_master:
+    if (stats.unsolicited or sample.answered_by_requests) and not other_master:
         in_order = False
         report(_unsolicited(sample, stats.unsolicited))
     if in_order:
         report(finding("reply-in-order"))
-    failed = sample.timeouts + sample.lost
+    failed = sample.timeouts + sample.lost + sample.answered_by_requests
     if failed:
-        lost = ", and the connection was lost" if sample.lost or stats.links > 1 else ""
-        report(finding("reply-missing", f"{failed} of {_REQUESTS} requests within 1 s{lost}"))
+        report(finding("reply-missing", "; ".join([f"{failed} of {_REQUESTS} requests within 1 s", *sample.losses])))
     else:
         report(finding("reply-complete", f"{_REQUESTS} of {_REQUESTS}"))
     if sample.readings:
-        report(_latency([reading.age for reading in sample.readings]))
+        report(_latency(sample.latencies))
+
+
+def are_other_answers(frames: list[Frame], unanswered: int) -> bool:
+    """Return whether *frames*, which do not answer readings, are a controller's wrong answers to them.
+
+    *unanswered* is the number of readings without an answer. No other master sends a command that does not exist. Known
+    commands are those of another master, unless there is one for each reading without an answer.
+    """
+    commands = {frame.command for frame in frames}
+    if commands.isdisjoint(CommandCode):
+        return True
+    return len(commands) == 1 and CommandCode.READ_REALTIME not in commands and len(frames) == unanswered
+
+
+def other_command(frames: list[Frame], requests: int, severity: Severity | None = None) -> Finding:
+    """Return the finding that *frames* were the answers to readings. There were *requests* readings."""
+    commands = ", ".join(f"{command:02X}" for command in sorted({frame.command for frame in frames})[:4])
+    first = hexadecimal(frames[0].encode(start_up=False))
+    count = f"{len(frames)} frame{'' if len(frames) == 1 else 's'} after {requests} requests"
+    evidence = f"{count}, command {commands} instead of A0: {first}"
+    return finding("reply-other-command", evidence, severity=severity)
 
 
 def _unsolicited(sample: _Sample, count: int) -> Finding:
-    """Return whether unsolicited frames are copies of answers, or answers to somebody else."""
+    """Return whether unsolicited frames are wrong answers, copies of answers, or answers to somebody else."""
+    asked = sum(map(is_foreign_request, sample.frames))
+    if asked:
+        return finding("line-other-master", f"{asked} requests beside the {_REQUESTS} of this program")
+    others = [frame for frame in sample.frames if frame.command != CommandCode.READ_REALTIME]
+    if others:
+        if are_other_answers(others, sample.timeouts):
+            return other_command(others, _REQUESTS)
+        return finding("line-other-master", f"{count} frames beside the {_REQUESTS} replies")
     answers = {reading.data for reading in sample.readings}
     if all(_decoded(frame) in answers for frame in sample.frames if is_reply(frame)):
         return finding("reply-doubled", f"{count} of {_REQUESTS}")
@@ -128,19 +178,21 @@ def _latency(seconds: list[float]) -> Finding:
 def _report_format(sample: _Sample, report: Callable[[Finding], None]) -> None:
     if sample.malformed:
         first = sample.malformed[0]
-        report(finding("reply-malformed", f"{len(sample.malformed)} of {_REQUESTS}, data {first.raw.hex().upper()}"))
+        report(finding("reply-malformed", f"{len(sample.malformed)} of {_REQUESTS}, data {hexadecimal(first.raw)}"))
         return
     replies = [frame for frame in sample.frames if is_reply(frame)]
     unusual = []
     ids = {frame.controller_id for frame in replies} - {0}
     if ids:
         unusual.append(f"reply ID {', '.join(f'{each:02X}' for each in sorted(ids))} instead of 00")
-    reserved = {(at, frame.data[at]) for frame in replies if len(frame.data) == 24 for at in (4, 5, 23)}
+    # A frame that answered no request may have any length.
+    whole = [frame.data for frame in replies if len(frame.data) == 24]
+    reserved = {(at, data[at]) for data in whole for at in (4, 5, 23)}
     unusual += [f"reserved byte {at} is {value:02X}" for at, value in sorted(reserved) if value]
     if unusual:
         report(finding("reply-unusual", "; ".join(unusual[:4])))
-    elif replies:
-        report(finding("reply-format", f"ID 00, 24 bytes, byte 15 is {replies[-1].data[15]:02X}"))
+    elif whole:
+        report(finding("reply-format", f"ID 00, 24 bytes, byte 15 is {whole[-1][15]:02X}"))
 
 
 def _load_hint(data: RealtimeData) -> Finding:

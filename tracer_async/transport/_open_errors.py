@@ -131,7 +131,9 @@ def _port(name: str, error: BaseException, text: str) -> LinkError | None:
         )
     # Windows reports a port that another program has open as a lack of permission.
     if code in (errno.EBUSY, errno.EAGAIN) or "PermissionError" in text:
-        return PortBusyError(name, "another program has it open. Close that program, or share the controller over TCP")
+        return PortBusyError(
+            name, "another program has it open. Close that program, or let both connect to `tracer-async share`"
+        )
     # The file exists, but it has no baud rate to set.
     if code == errno.ENOTTY or "Could not configure port" in text:
         return PortNotFoundError(name, "not a serial port. `tracer-async ports` lists the serial ports")
