@@ -17,7 +17,7 @@ async def test_an_unplugged_adapter_is_reconnected_when_it_is_back(backend: str,
     port = tmp_path / "ttyUSB0"
     async with serve_pty() as url:
         port.symlink_to(url.removeprefix("serial://"))
-        tracer = TracerClient(f"serial://{port}?backend={backend}", backoff=(0.01, 0.05), connect_timeout=0.1)
+        tracer = TracerClient(f"serial://{port}?backend={backend}", backoff=(0.01, 0.05), connect_timeout=0.5)
         await tracer.open()
         changes = tracer.state_changes()
         assert (await tracer.read_realtime()).charging
