@@ -23,7 +23,7 @@ from paho.mqtt.properties import Properties
 from tests.gateway.history.databases import Sqlite
 from tests.gateway.history.events import deliver, events, running
 from tests.gateway.hub_outputs import RecordingOutput
-from tests.gateway.mqtt_broker import Broker, Require
+from tests.gateway.mqtt_broker import Broker
 from tests.gateway.mqtt_gateway import controller as controller_config
 from tests.gateway.mqtt_gateway import gateway
 from tests.gateway.stub_hub import StubHub, controller, data, event
@@ -137,14 +137,6 @@ async def test_a_server_that_refuses_everything_does_not_count_as_working_and_is
 
 
 # MQTT
-
-
-@pytest.fixture
-async def broker(tmp_path: Path, require: Require) -> AsyncIterator[Broker]:
-    broker = Broker(require, tmp_path)
-    await broker.start()
-    yield broker
-    await broker.kill()
 
 
 @pytest.mark.parametrize(

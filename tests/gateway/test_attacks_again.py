@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.gateway.hub_outputs import RecordingOutput
-from tests.gateway.mqtt_broker import Broker, Require
+from tests.gateway.mqtt_broker import Broker
 from tests.gateway.mqtt_gateway import controller, gateway
 from tests.peer import READING, Peer, realtime
 from tracer_async.gateway.config import MqttConfig
@@ -22,14 +22,6 @@ from tracer_async.gateway.hub import Hub
 from tracer_async.protocol import Frame
 
 READ, SWITCH = 0xA0, 0xAA
-
-
-@pytest.fixture
-async def broker(tmp_path: Path, require: Require) -> AsyncIterator[Broker]:
-    broker = Broker(require, tmp_path)
-    await broker.start()
-    yield broker
-    await broker.kill()
 
 
 @pytest.fixture

@@ -27,14 +27,6 @@ from tracer_async.simulator import SimulatedTracer, serve_tcp
 
 
 @pytest.fixture
-async def broker(tmp_path: Path, require: Require) -> AsyncIterator[Broker]:
-    broker = Broker(require, tmp_path)
-    await broker.start()
-    yield broker
-    await broker.kill()
-
-
-@pytest.fixture
 def tracer() -> SimulatedTracer:
     return SimulatedTracer()
 
