@@ -106,7 +106,7 @@ make_bench_venv = $(1) -m venv $(2) && $(2)/bin/python -m pip install --quiet --
 nightly: $(VENV)/dev  ## the model of the conversation: 5,000 histories of 60 steps (5 min)
 	$(BIN)/python -m pytest -q --hypothesis-profile=nightly tests/protocol/test_session_model.py
 
-soak: $(VENV)/dev  ## a million exchanges on bad lines (10 min)
+soak: $(VENV)/dev  ## a million exchanges on bad lines (10 to 20 min)
 	$(BIN)/python -m stress.soak
 
 soak-gateway: $(VENV)/dev  ## the gateway with faults everywhere, MINUTES (60)
@@ -125,10 +125,10 @@ sick-fleet: $(VENV)/dev  ## 200 controllers of which a fifth is faulty (10 min)
 man: $(VENV)/demo  ## write the manual page of the command, tracer-async.1
 	$(BIN)/python -m tracer_async.cli.manual > tracer-async.1
 
-picture: $(VENV)/demo  ## take the picture in the README anew, docs/watch.svg, in two minutes
+picture: $(VENV)/demo  ## take the picture in the README again, docs/watch.svg, in two minutes
 	$(BIN)/tracer-async watch 'sim:?time_scale=720&start_hour=16' -i 0.5 -n 236 --plain --svg docs/watch.svg >/dev/null
 
-screenshots: $(VENV)/dev  ## take the pictures of the gateway's dashboard anew, docs/dashboard-*.png (1 min)
+screenshots: $(VENV)/dev  ## take the pictures of the gateway's dashboard again, docs/dashboard-*.png (1 min)
 	$(BIN)/python -m tests.gateway.take_screenshots
 
 $(VENV)/bin/python:

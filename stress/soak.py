@@ -122,7 +122,7 @@ def report(
     wrong = [text for tally in tallies for text in tally.wrong]
     wrong += [text for verdict in verdicts for text in verdict.wrong]
     requests = sum(tally.requests for tally in tallies)
-    print(f"{'exchanges':<60} {requests:>9,} in {seconds:.0f} s, on a clock {SCALE:g} times as fast as life")
+    print(f"{'exchanges':<60} {requests:>9,} in {seconds:.0f} s, on a clock {SCALE:g} times as fast as real time")
     for name, count in sorted(outcomes.items(), key=lambda item: -item[1]):
         print(f"{name:<60} {count:>9,}")
     print(f"{'WRONG':<60} {len(wrong):>9,}")

@@ -46,6 +46,7 @@ def test_the_sdist_holds_what_the_tests_need(built: Path) -> None:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "README.md", "LICENSE", "Makefile", "conftest.py", "tests/test_packaging.py"} <= names
     assert {f"examples/{path.name}" for path in (ROOT / "examples").glob("*.py")} <= names
+    assert {".ci/run", ".ci/peers"} <= names
     assert {"deploy/Containerfile", "deploy/compose/gateway/gateway.toml", "docs/gateway.md"} <= names
 
 

@@ -6,8 +6,10 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from tests.cli.conftest import Command, environment
@@ -46,9 +48,17 @@ def test_every_option_that_is_often_used_has_a_short_form() -> None:
 # The manual page
 
 
+def _with_subcommands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        yield prefix + name, command
+        if isinstance(command, click.Group):
+            yield from _with_subcommands(command, f"{prefix}{name} ")
+
+
 def test_the_manual_page_has_every_command_option_and_exit_code() -> None:
     page = manual_page().replace("\\-", "-")
-    for name, command in cli.commands.items():
+    assert "history export" in dict(_with_subcommands(cli))
+    for name, command in _with_subcommands(cli):
         section = page.partition(f".SS tracer-async {name}")[2].partition(".SS ")[0]
         assert section
         for parameter in command.params:

@@ -62,7 +62,7 @@ def test_only_the_broker_listens_for_other_machines() -> None:
 def test_no_secret_has_a_default_value() -> None:
     text = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
     for name in (*SECRETS, "GRAFANA_PASSWORD"):
-        assert set(re.findall(rf"(?<!\$)\$\{{{name}(.*?)\}}", text)) == {":?see compose.yaml"}
+        assert set(re.findall(rf"(?<!\$)\$\{{{name}(.*?)\}}", text)) == {":?see deploy/README.md"}
 
 
 def test_the_configuration_of_the_gateway_is_accepted() -> None:

@@ -126,7 +126,7 @@ def test_the_examples_have_the_fields_that_are_published() -> None:
     published = event(roof, data(), energy=energy)
     assert list(example("state")) == list(json.loads(state_message(published)))
     assert list(example("connection")) == list(json.loads(connection_message(0.0, "no answer")))
-    assert example("connection")["reason"] == str(ResponseTimeoutError("tcp://192.168.1.20:8088", 0xA0, 3.0, 3))
+    assert example("connection")["reason"] == str(ResponseTimeoutError("tcp://192.168.1.20:8088", 0xA0, 5.0, 3))
 
 
 def test_the_example_of_the_api_is_valid_by_its_own_description() -> None:

@@ -36,17 +36,24 @@ def manual_page() -> str:
         *_options(cli, context),
         ".SH COMMANDS",
     ]
-    for name in cli.list_commands(context):
-        command = cli.commands[name]
-        lines += _command(command, click.Context(command, info_name=name, parent=context))
+    lines += _commands(cli, context)
     lines += [".SH EXIT STATUS", *(line for code, text in meanings().items() for line in _entry(str(code.value), text))]
     lines += [".SH ENVIRONMENT", *(line for name, text in _ENVIRONMENT.items() for line in _entry(name, text))]
     return "\n".join(lines) + "\n"
 
 
+def _commands(group: click.Group, context: click.Context) -> Iterator[str]:
+    for name in group.list_commands(context):
+        command = group.commands[name]
+        inner = click.Context(command, info_name=name, parent=context)
+        yield from _command(command, inner)
+        if isinstance(command, click.Group):
+            yield from _commands(command, inner)
+
+
 def _command(command: click.Command, context: click.Context) -> Iterator[str]:
     usage = " ".join(command.collect_usage_pieces(context))
-    yield f".SS {_escaped(f'{_NAME} {command.name} {usage}')}"
+    yield f".SS {_escaped(f'{context.command_path} {usage}')}"
     yield from _paragraphs(command.help or "")
     yield from _options(command, context)
     formatter = click.HelpFormatter(width=78)

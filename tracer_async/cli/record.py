@@ -28,7 +28,11 @@ __all__ = ["record"]
 @interval_option
 @click.option("-n", "--count", type=click.IntRange(1), metavar="N", help="End after N readings, failed ones included.")
 @click.option("--listen", is_flag=True, help="Send nothing: record what another master reads, see `listen`.")
-@click.option("--fsync", is_flag=True, help="Write to the disk each second, so that a power failure loses no more.")
+@click.option(
+    "--fsync",
+    is_flag=True,
+    help="Write to the disk every half second, for power failures. It wears out SD cards.",
+)
 @link_options
 @click.pass_context
 def record(

@@ -1,7 +1,7 @@
 """Many controllers in one event loop: one schedule for all of them, and one iterator over all readings.
 
-A controller has neither a task nor a timer of the event loop, so thousands of them stay cheap. An answer is turned into
-a reading in the callback that received it.
+A controller has no timer of the event loop, and its only task waits until the connection is lost, so thousands of them
+stay cheap. An answer is turned into a reading in the callback that received it.
 """
 
 from __future__ import annotations
