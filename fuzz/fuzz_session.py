@@ -158,13 +158,13 @@ class Scene:
         """Send what may be sent. All input has been read."""
         if self.stalled:
             return
-        may_send = self.session.may_send(self.now)
+        may_send = self.session.next_request(self.now) is not None
         data = self.session.data_to_send(self.now)
         assert bool(data) == may_send
         if data:
             self.empty_at = self.now
             self._sent(data)
-        assert not self.session.may_send(self.now), "two requests in flight"
+        assert self.session.next_request(self.now) is None, "two requests in flight"
         if not self.closed:
             when = self.session.deadline(self.now)
             assert when is None or when > self.now, "due already, and nothing is done"

@@ -117,12 +117,12 @@ class LinkRefusedError(LinkError, ConnectionRefusedError):
 
 
 class LinkTimeoutError(LinkError, TimeoutError):
-    """There was no connection in time.
+    """There was no connection in time on which the request could be sent.
 
     `TracerClient.open` raises it if an attempt to connect takes longer than ``connect_timeout``. A request raises it if
-    it waited for a connection for ``connect_timeout`` seconds, whatever the reason. Then the text names the error of
-    the last attempt ("refused", for example), and ``__cause__`` is that error: a `LinkRefusedError`, for example, or
-    None if none is known.
+    it waited for a connection for ``connect_timeout`` seconds, whatever the reason, or if more than ``retries``
+    connections were lost before it could be sent. Then the text names the last error ("refused", for example), and
+    ``__cause__`` is that error: a `LinkRefusedError`, for example, or None if none is known.
     """
 
 
@@ -131,7 +131,11 @@ class TlsError(LinkError):
 
 
 class LinkLostError(LinkError):
-    """The connection was lost while a command was in flight that must not be sent twice. It may have been executed."""
+    """The connection was lost while the request was in flight.
+
+    A command that must not be sent twice fails at the first loss. It may have been executed. Other requests are sent
+    again, and fail if no retries are left.
+    """
 
 
 class LinkFloodedError(LinkError):
@@ -146,8 +150,8 @@ class ResponseTimeoutError(TracerError, TimeoutError):
     """The controller did not answer.
 
     ``command`` is the command byte of the request, ``attempts`` how often it was sent, and ``waited`` the seconds since
-    it was sent first. In that time, ``frames`` good frames, ``damaged_frames`` damaged frames and ``stray_bytes`` bytes
-    outside of good frames were received.
+    it was sent first. In that time, ``frames`` good frames other than its echoes, ``damaged_frames`` damaged frames and
+    ``stray_bytes`` bytes outside of good frames were received.
 
     Before some commands the client takes a reading. If that reading is not answered, the command is not sent, and
     ``unsent`` is its command byte. Otherwise ``unsent`` is None.
@@ -201,7 +205,10 @@ class ResponseTimeoutError(TracerError, TimeoutError):
 
 
 class EchoError(ResponseTimeoutError):
-    """Only the request itself was received: the adapter echoes, or TX is wired to RX, and no controller answers."""
+    """Only the request itself was received: the adapter echoes, or TX is wired to RX, and no controller answers.
+
+    ``frames`` is the number of echoes.
+    """
 
     @property
     def hint(self) -> str:
@@ -229,13 +236,20 @@ class AmbiguousReplyError(TracerError):
 
 
 class MalformedReplyError(TracerError, ValueError):
-    """The reply has a correct CRC but invalid data. ``raw`` is its data. The connection stays open."""
+    """The reply has a correct CRC but invalid data. The connection stays open.
 
-    def __init__(self, address: str, command: int, raw: bytes, reason: str) -> None:
-        super().__init__(f"{address}: malformed reply to command {command:02X}: {reason}")
+    ``command`` is the command byte, ``raw`` the data of the reply, and ``reason`` what is wrong with it. ``unsent`` has
+    the same meaning as for `ResponseTimeoutError`.
+    """
+
+    def __init__(self, address: str, command: int, raw: bytes, reason: str, *, unsent: int | None = None) -> None:
+        consequence = "" if unsent is None else f". Command {unsent:02X} was not sent."
+        super().__init__(f"{address}: malformed reply to command {command:02X}: {reason}{consequence}")
         self.address = address
         self.command = command
         self.raw = raw
+        self.reason = reason
+        self.unsent = unsent
 
 
 class LoadError(TracerError):
@@ -274,8 +288,8 @@ class LoadRefusedError(LoadError):
 class LoadUnknownError(LoadError):
     """The state of the load is unknown, or it is not the requested one for an unknown reason.
 
-    ``wanted`` is the requested state. ``reading`` is the last reading taken after the command, or None. ``sent`` is
-    whether the command was sent.
+    ``wanted`` is the requested state. ``reading`` is the last reading taken after the last command, or None. ``sent``
+    is whether the command was sent, ``answered`` whether it was certainly answered when it was sent last.
     """
 
     def __init__(
@@ -285,28 +299,46 @@ class LoadUnknownError(LoadError):
         reading: RealtimeData | None = None,
         *,
         sent: bool = True,
+        answered: bool = False,
         cause: TracerError | None = None,
     ) -> None:
         state = _on_off(wanted)
         hint = f". {cause.hint}" if isinstance(cause, ResponseTimeoutError) else ""
+        why = None if cause is None or hint else _sentence(cause)
         if not sent:
-            text = f"cannot switch the load {state}: the controller does not answer. The command was not sent{hint}"
+            why = why or "the controller does not answer."
+            text = f"cannot switch the load {state}: {why} The command was not sent{hint}"
         elif reading is None:
-            text = (
-                f"cannot tell whether the load is {state}: neither the command nor a reading after it was answered. "
-                f"It may be on or off{hint}"
-            )
+            if why:
+                what = f"the command was sent, but the state could not be read back: {why}"
+            elif answered:
+                what = "the command was answered, but not the reading after it that verifies the state."
+            else:
+                what = "neither the command nor a reading after it got a certain answer."
+            text = f"cannot tell whether the load is {state}: {what} It may be on or off{hint}"
         else:
             text = (
                 f"the load is {_on_off(reading.load_on)} after the command to switch it {state}, and no answer tells "
                 f"whether the controller received the command{hint}"
             )
+            if why:
+                text += f". The command could not be sent again: {why}"
         super().__init__(f"{address}: {text}")
         self.address = address
         self.wanted = wanted
         self.reading = reading
         self.sent = sent
+        self.answered = answered
         self.__cause__: BaseException | None = cause
+
+
+def _sentence(error: TracerError) -> str:
+    """Return the text of *error* without the address and without what was not sent, as a sentence."""
+    if isinstance(error, MalformedReplyError):
+        text = f"malformed reply to command {error.command:02X}: {error.reason}"
+    else:
+        text = error.reason if isinstance(error, LinkError) else str(error)
+    return text if text.endswith((".", "?")) else f"{text}."
 
 
 def _count(number: int, unit: str) -> str:

@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
-from tests.protocol.session_model import A0, AA, AD, HEALTHY, Arrival, Controller, Fate, Sent, Wire, request_of
+from tests.protocol.session_model import (
+    A0,
+    AA,
+    AD,
+    HEALTHY,
+    LATEST_COPY,
+    Arrival,
+    Controller,
+    Fate,
+    Sent,
+    Wire,
+    request_of,
+)
 from tracer_async import (
     AmbiguousReplyError,
     BatteryType,
@@ -65,6 +78,22 @@ def settings_number(number: int) -> WriteSettings:
     )
 
 
+@dataclass(frozen=True)
+class Flapping:
+    """A bridge that closes each connection early, and accepts another one."""
+
+    after_connect: float | None = None
+    """Seconds after which it closes a connection. None: not for that reason."""
+    after_reply: float | None = None
+    """Seconds after a reply."""
+    back_after: float = 3 / 8
+    """Seconds until the next connection."""
+    keeps: bool = False
+    """Whether it delivers on the next connection what arrives while there is none."""
+    greeting: bytes | None = b""
+    """What it sends on each new connection. None: an unsolicited reading."""
+
+
 @dataclass(eq=False)
 class Posted:
     """A request as the judge sees it."""
@@ -76,6 +105,10 @@ class Posted:
     waiters: int = 1
     adopted: bool = False
     """Whether it was the session's own reading before a caller joined it."""
+    may_be_own: bool = False
+    """Whether it may have been queued earlier than it was posted, as the reading before a command."""
+    connection: int = 0
+    """Number of the connection on which it was sent last; before that, of the last one when it was posted."""
     sent: list[Sent] = field(default_factory=list)
 
     @property
@@ -101,22 +134,27 @@ class Driver:
         self.by_request: dict[Request, Posted] = {}
         self.flight: Sent | None = None
         self.flight_of: Posted | None = None
-        self.last_reading: Sent | None = None
+        self.readings: list[Sent] = []
         self.good: deque[Arrival] = deque()
         self.origin: Arrival | None = None
         self.transaction: Posted | None = None
         self.closed = False
         self.frames = 0
+        self.flapping: Flapping | None = None
+        self.connections = 0
+        self.disconnect_at = self.connect_at = inf
+        # Readings of callers who have cancelled them. The session still needs them, so another caller may join them.
+        self.continued: dict[Request, int] = {}
 
     # What callers do.
 
     def post(self, command: Command[Any], *, join: bool = False) -> None:
-        self._note(self.session.post(command, self.now, join=join), command)
+        self._note(self.session.post(command, self.now, join=join), command, join=join)
 
     def switch(self, load: LoadState) -> None:
         self._note(self.session.switch_load(load, self.now), ManualControl(load), switch=True)
 
-    def _note(self, request: Request, command: Command[Any], *, switch: bool = False) -> None:
+    def _note(self, request: Request, command: Command[Any], *, switch: bool = False, join: bool = False) -> None:
         known = self.by_request.get(request)
         if known is not None:
             assert known in self.outstanding
@@ -124,6 +162,8 @@ class Driver:
             known.waiters += 1
             return
         posted = Posted(request, command, switch, len(self.by_request), adopted=bool(request.attempts))
+        posted.connection = self.continued.get(request, self.connections)
+        posted.may_be_own = join and any(other.command.urgent for other in self.outstanding)
         if posted.adopted and self.flight_of is None and self.flight is not None and not self.flight_is_over:
             self.flight_of = posted
             posted.sent.append(self.flight)
@@ -136,10 +176,13 @@ class Driver:
         if not posted.waiters:
             self.outstanding.remove(posted)
             events = self.session.cancel(posted.request, self.now)
+            # As an asyncio connection does. It must not depend on whether all input is read.
+            self.session.has_unanswered_command(self.now)
             if posted.request.internal:
                 # It continues as the session's own reading, before a waiting command.
                 assert any(other.switch or other.command.code != A0 for other in self.outstanding)
                 del self.by_request[posted.request]
+                self.continued[posted.request] = posted.connection
                 if self.flight_of is posted:
                     self.flight_of = None
                 return
@@ -162,18 +205,39 @@ class Driver:
     # What the connection does.
 
     def connect(self) -> None:
+        self.connections += 1
         self.session.link_up(self.now)
         self.empty_at = self.now
         self.wire.connect(self.now)
+        self.connect_at = inf
+        if self.flapping is not None:
+            if self.flapping.after_connect is not None:
+                self.disconnect_at = self.now + self.flapping.after_connect
+            if self.flapping.greeting:
+                self.wire.put_bytes(self.flapping.greeting, self.now)
+            elif self.flapping.greeting is None and self.wire.idle:
+                self.wire.put_foreign(self.controller.reading(self.now), self.now)
+            self.wire.process(self.now)
 
     def disconnect(self, cause: Exception | None, *, keeps: bool) -> None:
         self.wire.disconnect(keeps=keeps)
         self.down_since = self.now
+        self.disconnect_at = inf
+        if self.flapping is not None:
+            self.connect_at = self.now + self.flapping.back_after
         # A reply behind the beginning of another frame is received now. What is in flight after that is abandoned.
         self._judge(self.session.link_down(self.now, cause))
         self._abandon()
         assert not self.good
-        assert not self.session.may_send(self.now)
+        assert self.session.next_request(self.now) is None
+        for posted in self.outstanding:
+            # Each reading that verifies a switch may wait for that many connections, and so may the command after it.
+            most = 2 * self.options.retries + 1 if posted.switch else self.options.retries
+            assert self._losses(posted) <= most, "a request waits for connection after connection"
+
+    def _losses(self, posted: Posted) -> int:
+        """Return how many connections came and were lost while a request waited."""
+        return self.connections - posted.connection
 
     def _abandon(self) -> None:
         if self.flight is not None and not self.flight.replied and self.flight.abandoned_at is None:
@@ -200,7 +264,7 @@ class Driver:
         if due is not None and due <= self.now:
             self.empty_at = self.now
             self._tick()
-        if wire.up and self.session.may_send(self.now):
+        if wire.up and self.session.next_request(self.now) is not None:
             self.empty_at = self.now
             self._send()
         due = self.session.deadline(self.now)
@@ -233,15 +297,14 @@ class Driver:
         sent = Sent(frame, self.now, self.fates.popleft() if self.fates else HEALTHY)
         self.flight, self.flight_of = sent, posted
         if frame.command == A0:
-            self.before_last_reading, self.last_reading = self.last_reading, sent
+            self.readings.append(sent)
         if posted is not None:
             posted.sent.append(sent)
+            posted.connection = self.connections
             self._judge_attempts(posted)
             if posted.switch and frame.command == AA:
                 self.transaction = posted
         self.wire.send(sent)
-
-    before_last_reading: Sent | None = None
 
     # Judging what is sent.
 
@@ -269,7 +332,9 @@ class Driver:
                 assert type(posted.command) is ReadRealtime, "commands overtake readings"
             else:
                 before = [other for other in self.outstanding if other.number < posted.number]
-                assert not before or len(posted.sent) > 0 or posted.adopted, "readings are sent in their order"
+                assert not before or posted.sent or posted.adopted or posted.may_be_own, (
+                    "readings are sent in their order"
+                )
         if self.transaction is not None and frame.command != A0:
             assert posted is self.transaction, "only readings are sent during a load switch"
 
@@ -309,6 +374,8 @@ class Driver:
     def _judge_frame(self, frame: Frame) -> None:
         self.frames += 1
         self.origin = self.good.popleft()
+        if self.flapping is not None and self.flapping.after_reply is not None:
+            self.disconnect_at = min(self.disconnect_at, self.now + self.flapping.after_reply)
         assert frame == self.origin.frame
         flight = self.flight
         if flight is None or frame.command != flight.frame.command:
@@ -339,7 +406,10 @@ class Driver:
         measured = self.controller.measured[int.from_bytes(answer.frame.data[:2], "little")]
         assert measured <= self.now
         strict = posted is not None and posted.switch
-        if strict or not self._one_behind(origin):
+        origin.behind = self._is_behind(origin)
+        if not strict and origin.behind:
+            assert answer.since <= measured + LATEST_COPY + TIMEOUT, "older than the documented limit"
+        else:
             assert answer.ambiguous or own, "not the request's own reply, but not marked as ambiguous"
             assert answer.since <= measured, "older than it is said to be"
         if posted is None:
@@ -353,10 +423,19 @@ class Driver:
             assert isinstance(answer.value, RealtimeData)
             assert answer.value.to_bytes() == answer.frame.data
 
-    def _one_behind(self, origin: Arrival) -> bool:
-        """Return whether this is the documented exception: a copy answered the last reading, its reply comes now."""
-        before = self.before_last_reading
-        return origin.sent is before and before is not None and before.answered and before.answered_by is not before
+    def _is_behind(self, origin: Arrival) -> bool:
+        """Return whether this is the documented exception: copies answered the last readings, a reply to one comes now.
+
+        Several readings, because a reply may have several copies. Such a late reply may have a copy too.
+        """
+        if origin.original is not None and origin.original.behind:
+            return True
+        for sent in reversed(self.readings[:-1]):
+            if not sent.answered or sent.answered_by is sent:
+                return False
+            if sent is origin.sent:
+                return True
+        return False
 
     def _judge_command(self, posted: Posted, sent: Sent, answer: Answer[Any]) -> None:
         assert sent in posted.sent
@@ -383,7 +462,9 @@ class Driver:
             assert error.sent is bool(commands)
             if error.reading is not None:
                 assert error.reading.load_on is not posted.wanted
-                self._judge_later_reading(error.reading, commands[0])
+                self._judge_later_reading(error.reading, commands[-1])
+            if commands:
+                assert not error.answered or commands[-1].answered_by is commands[-1]
         elif isinstance(error, AmbiguousReplyError):
             assert commands
             assert not posted.switch
@@ -396,7 +477,7 @@ class Driver:
                 assert len(unanswered) == self.options.retries + 1
         elif isinstance(error, LinkTimeoutError):
             assert not self.wire.up
-            assert self.now >= self.down_since + LINK_TIMEOUT
+            assert self.now >= self.down_since + LINK_TIMEOUT or self._losses(posted) > self.options.retries
         elif isinstance(error, LinkLostError):
             assert posted.sent or posted.adopted
             assert not self.wire.up
@@ -417,11 +498,23 @@ class Driver:
             self.run()
             due = self.session.deadline(self.now)
             now = min(until, self.wire.next_event(), until if due is None else due)
+            now = min(now, self.disconnect_at if self.wire.up else self.connect_at)
             self.now = max(now, self.now)
             self.wire.process(self.now)
+            self._flap()
             if self.now >= until:
                 break
         self.run()
+
+    def _flap(self) -> None:
+        if self.flapping is None or self.closed:
+            return
+        if self.wire.up and self.now >= self.disconnect_at:
+            self.run()
+            if self.wire.up:
+                self.disconnect(None, keeps=self.flapping.keeps)
+        elif not self.wire.up and self.now >= self.connect_at:
+            self.connect()
 
     def stall(self, seconds: float) -> None:
         """Let time pass while the driver does nothing."""

@@ -70,6 +70,8 @@ class Arrival:
     kind: str
     sent: Sent | None = None
     original: Arrival | None = None
+    behind: bool = False
+    """Whether it answered a later reading, because a copy had answered its own (rule 6 of `Exchange`)."""
     arrived_at: float | None = None
 
 

@@ -45,6 +45,9 @@ def test_importing_the_protocol_imports_no_io() -> None:
         "_request",
         "_load_switch",
         "_answer",
+        "_echoes",
+        "_failures",
+        "_windows",
     ],
 )
 def test_no_module_names_io_in_its_imports(module: str) -> None:

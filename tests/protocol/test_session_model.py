@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.protocol.session_driver import LINK_TIMEOUT, TIMEOUT, Driver, OwnRead, settings_number
+from tests.protocol.session_driver import LINK_TIMEOUT, TIMEOUT, Driver, Flapping, OwnRead, settings_number
 from tests.protocol.session_model import A0, AA, AD, HEALTHY, Controller, Fate, Sent
 from tracer_async import LinkClosedError, LinkError, LoadState
 from tracer_async.protocol import SYNC, Frame, ManualControl, ReadRealtime, SessionOptions
@@ -37,6 +37,14 @@ fates = st.one_of(
 seconds = st.sampled_from([1 / 64, 1 / 16, 1 / 8, 1 / 4, 3 / 4, 1.0, 2.0, 4.0, 12.0])
 pauses = st.sampled_from([0.0, 1 / 64, 1 / 16, 1 / 8, 1 / 4, 1.0, 2.0])
 loads = st.sampled_from(LoadState)
+flapping = st.builds(
+    Flapping,
+    after_connect=st.sampled_from([None, 1 / 16, 3 / 16, 3 / 4]),
+    after_reply=st.sampled_from([None, 0.0, 1 / 64, 1 / 8]),
+    back_after=st.sampled_from([1 / 64, 3 / 8, 4.0]),
+    keeps=st.booleans(),
+    greeting=st.sampled_from([b"", SYNC[:5], SYNC + b"\x00\xa0\x18", None]),
+)
 reads = st.sampled_from(["read", "joined read", "own read"])
 commands = st.sampled_from(["execute", "switch", "write"])
 
@@ -56,6 +64,7 @@ class Conversation(RuleBasedStateMachine):
         chunk=st.sampled_from([1, 7, 4096]),
         earlier=st.lists(st.sampled_from([AA, AD]), max_size=2),
         closes=st.sampled_from([False, False, False, True]),
+        flapping=st.one_of(st.none(), st.none(), flapping),
     )
     def begin(
         self,
@@ -69,6 +78,7 @@ class Conversation(RuleBasedStateMachine):
         chunk: int,
         earlier: list[int],
         closes: bool,
+        flapping: Flapping | None,
     ) -> None:
         options = SessionOptions(
             name="sim:",
@@ -91,6 +101,7 @@ class Conversation(RuleBasedStateMachine):
             frame = Frame(0x16, command, b"\x01" if command == AA else bytes(7))
             self.driver.wire.send(Sent(frame, self.driver.now, Fate(request_delay=1 / 8, reply_delay=1 / 2)))
         self.driver.wire.echoes = echoes
+        self.driver.flapping = flapping
 
     def go_on(self, after: float) -> None:
         """Let the driver run for some time, or not at all if the application is stalled."""
@@ -195,7 +206,8 @@ class Conversation(RuleBasedStateMachine):
             self.driver.session.note_down(LinkError("sim:", "refused"))
         if down is not None:
             self.go_on(down)
-            self.driver.connect()
+            if not self.driver.wire.up:
+                self.driver.connect()
         self.go_on(after)
 
     @precondition(lambda self: not self.driver.wire.up)
@@ -245,7 +257,7 @@ class Conversation(RuleBasedStateMachine):
         driver = self.driver
         driver.close()
         for _ in range(2):
-            assert not driver.session.may_send(driver.now)
+            assert driver.session.next_request(driver.now) is None
             assert not driver.session.data_to_send(driver.now)
             assert all(isinstance(event, Frame) for event in driver.session.tick(driver.now + 100))
             assert driver.session.deadline(driver.now + 100) is None

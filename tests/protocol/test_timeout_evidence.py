@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 import pytest
 
 from tests.peer import SETTINGS, load, realtime
-from tracer_async import EchoError, LoadUnknownError, ReadRealtime, ResponseTimeoutError, WriteSettings
-from tracer_async.protocol import Failed, LoadState, Session, SessionEvent, SessionOptions
+from tracer_async import (
+    EchoError,
+    LoadUnknownError,
+    MalformedReplyError,
+    ReadRealtime,
+    ResponseTimeoutError,
+    WriteSettings,
+)
+from tracer_async.protocol import Failed, Frame, LoadState, Session, SessionEvent, SessionOptions
 
 READ = ReadRealtime()
 
@@ -82,6 +91,33 @@ def test_an_echo_is_reported_as_an_echo() -> None:
     assert "Only an echo" in str(error)
 
 
+@pytest.mark.parametrize("other", ["damaged", "foreign"])
+def test_more_than_an_echo_is_not_reported_as_only_an_echo(other: str) -> None:
+    tracer = session()
+    tracer.post(READ, 0.0)
+    tracer.receive(tracer.data_to_send(0.0), 0.02, 0.02)
+    damaged = bytearray(realtime())
+    damaged[12] ^= 1
+    tracer.receive(bytes(damaged) if other == "damaged" else load(1), 0.1, 0.1)
+    error = failure(tracer.tick(2.0))
+    assert type(error) is ResponseTimeoutError
+    assert (error.frames, error.damaged_frames) == ((0, 1) if other == "damaged" else (1, 0))
+    assert ("1 damaged frame" if other == "damaged" else "1 frame came, but no answer") in str(error)
+
+
+def test_an_echo_of_the_command_is_not_counted_for_the_reading_after_it() -> None:
+    tracer = session()
+    tracer.switch_load(LoadState.ON, 0.0)
+    assert tracer.data_to_send(0.0)
+    tracer.receive(realtime(), 0.1, 0.1)
+    command = tracer.data_to_send(0.4)
+    tracer.receive(command + load(0), 0.5, 0.5)
+    assert tracer.data_to_send(1.0)
+    [error] = [event.error for event in tracer.tick(2.0) if isinstance(event, Failed)]
+    assert type(error.__cause__) is ResponseTimeoutError
+    assert "Nothing was received" in str(error)
+
+
 def test_bytes_from_before_the_request_are_not_counted() -> None:
     tracer = session()
     tracer.receive(b"\x7f" * 500 + load(1), 0.1, 0.1)
@@ -113,3 +149,92 @@ def test_the_error_of_a_command_that_was_not_sent_says_what_came_instead_of_the_
     errors = [event.error for event in tracer.tick(2.0) if isinstance(event, Failed)]
     assert isinstance(errors[-1], LoadUnknownError if switched else ResponseTimeoutError)
     assert "70 bytes came, none of them a frame" in str(errors[-1])
+
+
+MALFORMED = Frame(0x00, 0xA0, realtime()[9:21] + b"\x07" + realtime()[22:33]).encode(start_up=False)
+"""A reply to A0 whose state of the load is neither on nor off."""
+
+
+def test_a_switch_that_was_not_sent_because_of_a_malformed_reply_says_so() -> None:
+    tracer = session()
+    tracer.switch_load(LoadState.ON, 0.0)
+    assert tracer.data_to_send(0.0)
+    [error] = [event.error for event in tracer.receive(MALFORMED, 0.1, 0.1) if is_command_failure(event)]
+    assert isinstance(error, LoadUnknownError)
+    assert not error.sent
+    assert "cannot switch the load on: malformed reply to command A0: " in str(error)
+    assert str(error).endswith("The command was not sent")
+    assert "does not answer" not in str(error)
+
+
+def test_settings_that_were_not_sent_because_of_a_malformed_reply_are_named() -> None:
+    tracer = session()
+    tracer.post(WriteSettings(SETTINGS), 0.0)
+    assert tracer.data_to_send(0.0)
+    reading = tracer.post(READ, 0.0, join=True)
+    events = tracer.receive(MALFORMED, 0.1, 0.1)
+    [unsent] = [event.error for event in events if is_command_failure(event)]
+    [malformed] = [event.error for event in events if isinstance(event, Failed) and event.request is reading]
+    assert isinstance(unsent, MalformedReplyError)
+    assert isinstance(malformed, MalformedReplyError)
+    assert (unsent.command, unsent.unsent, unsent.raw) == (0xA0, 0xAD, malformed.raw)
+    assert str(unsent) == f"{malformed}. Command AD was not sent."
+    assert malformed.unsent is None
+    # Raising an exception adds a traceback to it, so two callers must not get the same one.
+    assert unsent is not malformed
+    assert unsent.__cause__ is malformed.__cause__
+
+
+def is_command_failure(event: SessionEvent) -> TypeGuard[Failed]:
+    return isinstance(event, Failed) and event.request.command != READ
+
+
+def switch_after(answer: bytes, reading: bytes) -> LoadUnknownError:
+    """Return the error of a switch to on, with these answers to the command and to the reading after it."""
+    tracer = session()
+    tracer.switch_load(LoadState.ON, 0.0)
+    assert tracer.data_to_send(0.0)
+    tracer.receive(realtime(), 0.1, 0.1)
+    assert tracer.data_to_send(0.4)
+    events = tracer.receive(answer, 0.5, 0.5) + tracer.tick(1.5)
+    assert tracer.data_to_send(2.0)
+    events += tracer.receive(reading, 2.1, 2.1) + tracer.tick(3.1)
+    [error] = [event.error for event in events if isinstance(event, Failed)]
+    assert isinstance(error, LoadUnknownError)
+    assert error.sent
+    return error
+
+
+def test_an_answered_command_is_not_reported_as_unanswered() -> None:
+    error = switch_after(load(0), b"")
+    assert error.answered
+    assert "the command was answered, but not the reading after it that verifies the state" in str(error)
+
+
+def test_a_command_without_an_answer_is_reported_as_unanswered() -> None:
+    error = switch_after(b"", b"")
+    assert not error.answered
+    assert "neither the command nor a reading after it got a certain answer" in str(error)
+
+
+def test_a_command_with_an_ambiguous_answer_is_not_reported_as_answered() -> None:
+    """The second copy of an echo may be the reply of a controller that repeats the ID of the request."""
+    echo = Frame(0x16, 0xAA, b"\x01").encode(start_up=False)
+    tracer = session()
+    tracer.switch_load(LoadState.ON, 0.0)
+    tracer.receive(tracer.data_to_send(0.0), 0.01, 0.01)  # an echo
+    tracer.receive(realtime(), 0.1, 0.1)
+    assert tracer.data_to_send(0.4)
+    events = tracer.receive(echo + echo, 0.5, 0.5)
+    assert tracer.data_to_send(2.0)
+    events += tracer.tick(3.1)
+    [error] = [event.error for event in events if isinstance(event, Failed)]
+    assert isinstance(error, LoadUnknownError)
+    assert not error.answered
+    assert "neither the command nor a reading after it got a certain answer" in str(error)
+
+
+def test_a_malformed_reading_after_a_switch_is_reported() -> None:
+    error = switch_after(b"", MALFORMED)
+    assert "could not be read back: malformed reply to command A0: " in str(error)
+    assert str(error).endswith("It may be on or off")

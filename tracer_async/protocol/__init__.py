@@ -2,15 +2,10 @@
 
 from tracer_async.protocol._answer import Answer
 from tracer_async.protocol._request import Request
+from tracer_async.protocol._windows import DUPLICATE_WINDOW, DUPLICATING_LINE_PERIOD, LATE_REPLY_WINDOW
 from tracer_async.protocol.commands import Command, ManualControl, ReadRealtime, WriteSettings
 from tracer_async.protocol.decoder import CorruptFrame, DecoderStats, Event, FrameDecoder, Noise, Reason
-from tracer_async.protocol.exchange import (
-    DUPLICATE_WINDOW,
-    DUPLICATING_LINE_PERIOD,
-    LATE_REPLY_WINDOW,
-    Exchange,
-    Match,
-)
+from tracer_async.protocol.exchange import Exchange, Match
 from tracer_async.protocol.frame import END, MAX_DATA, OVERHEAD, START_UP, SYNC, CommandCode, Frame, crc16
 from tracer_async.protocol.session import (
     Answered,

@@ -32,7 +32,7 @@ class LoadSwitch:
        may not have arrived: repeat it, while attempts are left.
     """
 
-    __slots__ = ("_answer", "_attempts", "_name", "_reading", "_sent", "_step", "load")
+    __slots__ = ("_answered", "_attempts", "_name", "_reading", "_sent", "_step", "load")
 
     def __init__(self, name: str, load: LoadState, attempts: int) -> None:
         self._name = name
@@ -40,7 +40,8 @@ class LoadSwitch:
         self._attempts = attempts
         """Number of times that the command may still be sent."""
         self._step: Command[Any] = ManualControl(load)
-        self._answer: Answer[LoadState] | None = None
+        self._answered = False
+        """Whether the command has an answer that is not ambiguous, since it was sent last."""
         self._reading: RealtimeData | None = None
         self._sent = False
 
@@ -54,21 +55,23 @@ class LoadSwitch:
         self._sent = True
         if self._step is not _READ:
             self._attempts -= 1
+            # What came before says nothing about this attempt.
+            self._answered = False
+            self._reading = None
 
     def after(self, outcome: Answer[Any] | TracerError) -> Answer[LoadState] | TracerError | None:
         """Take the outcome of the present step. Return the outcome of the switch, or None if there is another step."""
         if self._step is _READ:
             return self._after_reading(outcome)
         if isinstance(outcome, Answer):
-            self._answer = outcome
+            self._answered = not outcome.ambiguous
             # An ambiguous answer can be a copy of the reply to an earlier switch, which says nothing about this one.
             if outcome.value is self.load and not outcome.ambiguous:
                 return outcome
         elif not self._sent:
             return self._never_sent(outcome)
         elif isinstance(outcome, ResponseTimeoutError | MalformedReplyError | LinkLostError):
-            # The command may have been executed. The answer to an earlier attempt does not count for this one.
-            self._answer = None
+            pass  # the command may have been executed
         else:
             return self._unknown(outcome)
         self._step = _READ
@@ -81,7 +84,7 @@ class LoadSwitch:
         return LoadUnknownError(self._name, bool(self.load), sent=False, cause=error)
 
     def _unknown(self, error: TracerError) -> TracerError:
-        return LoadUnknownError(self._name, bool(self.load), self._reading, cause=error)
+        return LoadUnknownError(self._name, bool(self.load), self._reading, answered=self._answered, cause=error)
 
     def _after_reading(self, outcome: Answer[Any] | TracerError) -> Answer[LoadState] | TracerError | None:
         wanted = bool(self.load)
@@ -92,7 +95,7 @@ class LoadSwitch:
         if reading.load_on == wanted:
             return outcome._replace(value=self.load)
         # The controller has received the command, because it has answered, but it did not switch the load.
-        if self._answer is not None and not self._answer.ambiguous:
+        if self._answered:
             return LoadRefusedError(self._name, wanted, reading)
         if not self._attempts:
             return LoadUnknownError(self._name, wanted, reading)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from tracer_async.protocol._windows import DUPLICATE_WINDOW, LATE_REPLY_WINDOW
 from tracer_async.protocol.decoder import Event, FrameDecoder
-from tracer_async.protocol.exchange import DUPLICATE_WINDOW, LATE_REPLY_WINDOW
 
 __all__ = ["FLOOD_RATE", "FRAME_PAUSE", "LOOK_AHEAD_AFTER", "Reception"]
 

@@ -38,6 +38,7 @@ class Request:
         "frame",
         "fresh",
         "internal",
+        "links",
         "measured_after",
         "queued_at",
         "reading",
@@ -53,7 +54,7 @@ class Request:
         encoded: _Encoded,
         attempts: int,
         now: float,
-        switch: LoadSwitch | None = None,
+        links: int,
     ) -> None:
         self.command: Command[Any] = command
         """The command to send. During a switch of the load it changes: the command, the reading that verifies it."""
@@ -66,12 +67,15 @@ class Request:
         """Number of times that it was sent."""
         self.attempts_left: int = attempts
         self.queued_at: float = now
-        self.first_sent: float = now
-        self.received_before: tuple[int, int, int] = (0, 0, 0)
+        self.links: int = links
+        """Number of connections that had been established when it was posted, or sent last."""
+        # The next two are set when it is first sent.
+        self.first_sent: float
+        self.received_before: tuple[int, int, int]
         """Frames, damaged frames and stray bytes that had been received when it was first sent."""
         self.echoes: int = 0
         """Number of echoes of it."""
-        self.switch: LoadSwitch | None = switch
+        self.switch: LoadSwitch | None = None
         self.internal: bool = False
         """Whether the session has queued it for itself, and no caller has joined it."""
         self.measured_after: float | None = None
@@ -92,7 +96,7 @@ class Request:
 class RequestQueue:
     """The requests that wait to be sent: first the urgent ones, then the others, each in the order of posting."""
 
-    __slots__ = ("_controller_id", "_encoded_reading", "_probe", "_start_up", "requests")
+    __slots__ = ("_controller_id", "_encoded_reading", "_probe", "_start_up", "links", "requests")
 
     def __init__(self, controller_id: int, *, start_up: bool) -> None:
         self._controller_id = controller_id
@@ -101,6 +105,8 @@ class RequestQueue:
         self._probe: Request | None = None
         self.requests: list[Request] = []
         """In the order in which they will be sent."""
+        self.links: int = 0
+        """Number of connections that have been established."""
 
     @property
     def has_command(self) -> bool:
@@ -131,10 +137,11 @@ class RequestQueue:
     def put(self, command: Command[Any], attempts: int, now: float, switch: LoadSwitch | None = None) -> Request:
         """Add a request at the end."""
         if type(command) is ReadRealtime:  # nearly always
-            request = Request(command, self._encoded_reading, attempts, now)
+            request = Request(command, self._encoded_reading, attempts, now, self.links)
             self.requests.append(request)
             return request
-        request = Request(command, self._encode(command), attempts, now, switch)
+        request = Request(command, self._encode(command), attempts, now, self.links)
+        request.switch = switch
         if command.urgent:
             self.requests.insert(self._urgent(), request)
         else:
@@ -143,14 +150,16 @@ class RequestQueue:
 
     def put_back(self, request: Request) -> None:
         """Add a request that is sent again. It goes before all others of its kind."""
+        request.links = self.links
         self.requests.insert(0 if request.urgent else self._urgent(), request)
 
     def put_step(self, request: Request, step: Command[Any], attempts: int) -> None:
         """Add the next step of switching the load, before all other commands."""
         request.command = step
         request.frame, request.data, request.reading = self._encode(step)
-        request.attempts = 0
+        request.attempts = request.echoes = 0
         request.attempts_left = attempts
+        request.links = self.links
         self.requests.insert(0, request)
 
     def remove(self, request: Request) -> None:
@@ -172,7 +181,7 @@ class RequestQueue:
         if self._probe is None:
             request = self.find(_READ)
             if request is None:
-                request = Request(_READ, self._encoded_reading, attempts, now)
+                request = Request(_READ, self._encoded_reading, attempts, now, self.links)
                 request.internal = True
                 self.requests.insert(self._urgent(), request)
             request.measured_after = now
@@ -199,7 +208,14 @@ class RequestQueue:
             if probe.internal:
                 self.remove(probe)
 
-    # While there is no connection.
+    # Lost connections.
+
+    def losses(self, request: Request) -> int:
+        """Return how many connections were established and lost while *request* waited, if there is none now.
+
+        A connection that was established before it was posted does not count: perhaps it was dead already.
+        """
+        return self.links - request.links
 
     def earliest(self, down_since: float) -> float | None:
         """Return since when the first request has waited for a connection, if it is down since *down_since*."""

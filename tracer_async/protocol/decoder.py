@@ -135,10 +135,16 @@ class FrameDecoder:
 
     def could_begin(self, command: int) -> bool:
         """Return whether the pending bytes may be the beginning of a frame with this command byte."""
+        # All positions: a stray EB or EB 90 may precede the sync bytes.
         pending = self.held
-        begun = pending.find(SYNC[0])
-        command_at = begun + _COMMAND_AT
-        return begun >= 0 and (command_at >= len(pending) or pending[command_at] == command)
+        at = pending.find(SYNC[0])
+        while at >= 0:
+            command_at = at + _COMMAND_AT
+            cut = command_at >= len(pending)
+            if SYNC.startswith(pending[at : at + len(SYNC)]) and (cut or pending[command_at] == command):
+                return True
+            at = pending.find(SYNC[0], at + 1)
+        return False
 
     @property
     def may_hide_frame(self) -> bool:

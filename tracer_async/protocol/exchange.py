@@ -15,7 +15,7 @@ request at most once and in order, and a reply repeats the command byte of its r
    `Exchange.since` ignores this: otherwise almost every reading on a fast line would be reported as old.
    `Exchange.certain_since` includes it. It is used where certainty is needed: whether a command is clear (rule 8), and
    whether a reading was taken after a switch of the load.
-7. A frame that equals a request that was sent is its echo, not an answer. See `_EchoFilter`.
+7. A frame that equals a request that was sent is its echo, not an answer. See `EchoFilter`.
 8. A late reply can arrive on another connection, and in another process. So a command that changes something is sent
    only when its reply cannot be confused with the reply to an earlier one. See `Exchange.clear_from`.
 
@@ -29,29 +29,19 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import NamedTuple
 
+from tracer_async.protocol._echoes import Echo, EchoFilter
+from tracer_async.protocol._windows import DUPLICATE_WINDOW, DUPLICATING_LINE_PERIOD, LATE_REPLY_WINDOW
 from tracer_async.protocol.frame import CommandCode, Frame
 
-__all__ = ["DUPLICATE_WINDOW", "DUPLICATING_LINE_PERIOD", "LATE_REPLY_WINDOW", "Exchange", "Match"]
+__all__ = ["Exchange", "Match"]
 
-LATE_REPLY_WINDOW = 10.0
-"""Seconds after a request was abandoned within which its reply may still come. Slow bridges answer seconds late."""
-
-DUPLICATE_WINDOW = 0.25
-"""Seconds after a reply within which a copy of it may come."""
-
-DUPLICATING_LINE_PERIOD = 60.0
-"""Seconds after an unsolicited reply for which the line is treated as one that duplicates replies."""
-
-# Limits for the memory, if a line never answers.
+# Limit for the memory, if a line never answers.
 _MAX_UNANSWERED = 64
-_MAX_SENT_FRAMES = 16
 
 # Seconds within which replies to the same command are stored as one. A reply takes longer than this at 9600 baud.
 _TOGETHER = 0.01
 
 _READ_REALTIME = int(CommandCode.READ_REALTIME)
-# The replies to these have another length than the requests (protocol document), so an equal frame is an echo.
-_NEVER_EQUAL = frozenset((int(CommandCode.READ_REALTIME), int(CommandCode.WRITE_SETTINGS)))
 
 
 class Match(Enum):
@@ -86,16 +76,6 @@ _Reply = tuple[int, float, float, float]
 # There may be thousands of lines, and most have no command and no unanswered request. So they share this dictionary,
 # which must not be changed, and the empty tuple.
 _NO_COMMANDS: dict[int, tuple[float, float | None]] = {}
-
-
-class _SentRequest(NamedTuple):
-    """A recent request, whose echo may come."""
-
-    frame: Frame
-    at: float
-    """When it was sent last."""
-    echo_due: bool
-    """Whether its echo has not come, on a line that may echo."""
 
 
 class Exchange:
@@ -134,7 +114,7 @@ class Exchange:
         self._duplicating_until = 0.0
         # Latest time until which unsolicited replies may delay the next request. 0: none came since the last request.
         self._unsolicited_limit = 0.0
-        self._echoes = _EchoFilter()
+        self._echoes = EchoFilter()
         # For rule 8, see `clear_from`: the time from which commands are clear on this connection, None if they are not
         # clear yet. Each command that was sent on this connection has its own, and the time when it was sent.
         self._connected_at = 0.0
@@ -205,9 +185,9 @@ class Exchange:
         # Most replies are longer than any request.
         if len(frame.data) <= echoes.longest:
             verdict = echoes.judge(frame, not_before, self.sent_at)
-            if verdict is _Echo.YES:
+            if verdict is Echo.YES:
                 return _ECHO
-            may_be_echo = verdict is _Echo.PERHAPS
+            may_be_echo = verdict is Echo.PERHAPS
         if request is None or command != request.command:
             # A possible echo settles nothing: the reply may still come.
             return _ECHO if may_be_echo else self._receive_other(command, now, original)
@@ -281,10 +261,10 @@ class Exchange:
 
     def has_unanswered_command(self, now: float) -> bool:
         """Whether a command other than a reading was sent, is unanswered, and may still be executed."""
-        self._forget(now)
         if self._frame is not None and self._frame.command != _READ_REALTIME:
             return True
-        return any(unanswered.command != _READ_REALTIME for unanswered in self._unanswered)
+        # Nothing is forgotten here: a reply that came before *now* may still be unread.
+        return any(each.command != _READ_REALTIME and now < each.forget_at for each in self._unanswered)
 
     def _reading_answered(self, now: float, *, copies_id: bool) -> None:
         self._echoes.reading_answered(copies_id=copies_id)
@@ -373,96 +353,3 @@ class Exchange:
         if oldest is not None:
             self._unanswered = self._unanswered[self._unanswered.index(oldest) + 1 :]
         return oldest
-
-
-class _Echo(Enum):
-    NO = auto()
-    PERHAPS = auto()
-    YES = auto()
-
-
-class _EchoFilter:
-    """Distinguishes replies from echoes: of an adapter that returns what is sent, or of TX wired to RX.
-
-    A frame that equals a request sent within the late-reply window is an echo. Only the reply to AA can equal its
-    request, if the controller copies the ID. So the first reading of a connection decides: if it is answered without an
-    echo, the line does not echo, and the ID in the reply shows whether the controller copies it. If the line echoes,
-    the first equal frame after each request is the echo, and a second one may be the reply.
-    """
-
-    __slots__ = ("_copies_id", "_echoes", "_reading_sent", "longest", "requests", "unchanged")
-
-    def __init__(self) -> None:
-        # A tuple, because there may be thousands of lines, each with one request.
-        self.requests: tuple[_SentRequest, ...] = ()
-        """The requests that were sent lately, in the order in which they were sent last."""
-        self.longest = 0
-        """Largest number of data bytes in a request."""
-        self.unchanged: Frame | None = None
-        """The reading that was sent last, on a line that does not echo. If it is sent again, `sent` need not be called:
-        only its time changes, and the exchange knows that time."""
-        self._echoes: bool | None = None
-        self._reading_sent = False
-        self._copies_id = False
-
-    def connect(self, last_sent: float) -> None:
-        """Begin a new connection. It may be another line, so nothing is known about echoes.
-
-        *last_sent* is when the last request was sent.
-        """
-        self._note_time(last_sent)
-        self._echoes = None
-        self._reading_sent = False
-
-    def sent(self, frame: Frame, now: float, last_sent: float) -> None:
-        """Record that a request is sent. The one before it was sent at *last_sent*."""
-        self._note_time(last_sent)
-        may_echo = self._echoes is not False
-        others = [request for request in self.requests if request.frame != frame]
-        self.requests = (*others[-_MAX_SENT_FRAMES + 1 :], _SentRequest(frame, now, may_echo))
-        self.longest = max(self.longest, len(frame.data))
-        if frame.command == _READ_REALTIME:
-            if may_echo:
-                self._reading_sent = True
-            else:
-                self.unchanged = frame
-
-    def reading_answered(self, *, copies_id: bool) -> None:
-        """Record that a reading was answered. On a line that echoes, its echo would have come before."""
-        if self._echoes is None and self._reading_sent:
-            self._echoes = False
-            self._copies_id = copies_id
-            self.requests = tuple(request._replace(echo_due=False) for request in self.requests)
-
-    @property
-    def known(self) -> bool:
-        """Whether it is known whether the line echoes."""
-        return self._echoes is not None
-
-    def judge(self, frame: Frame, not_before: float, last_sent: float) -> _Echo:
-        """Return whether a frame is the echo of a request. *last_sent* is when the last request was sent."""
-        self._note_time(last_sent)
-        request = next((request for request in self.requests if request.frame == frame), None)
-        if request is None:
-            return _Echo.NO
-        if frame.command in _NEVER_EQUAL:
-            self._echoes = True
-            return _Echo.YES
-        if not_before >= request.at + LATE_REPLY_WINDOW:
-            return _Echo.NO
-        if self._echoes is False:
-            # If the controller does not copy the ID, its reply cannot equal the request: the line has begun to echo.
-            return _Echo.NO if self._copies_id else _Echo.YES
-        if request.echo_due:
-            self.requests = tuple(
-                request._replace(echo_due=False) if request.frame == frame else request for request in self.requests
-            )
-            return _Echo.YES
-        return _Echo.PERHAPS
-
-    def _note_time(self, last_sent: float) -> None:
-        """Update the time of the reading `unchanged`, for which `sent` was not called."""
-        if self.unchanged is not None:
-            self.unchanged = None
-            *others, reading = self.requests
-            self.requests = (*others, reading._replace(at=last_sent))

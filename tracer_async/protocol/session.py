@@ -20,17 +20,20 @@ from typing import Any, NamedTuple
 
 from tracer_async.errors import (
     AmbiguousReplyError,
-    EchoError,
     LinkClosedError,
     LinkError,
     LinkFloodedError,
-    LinkLostError,
-    LinkTimeoutError,
     MalformedReplyError,
-    ResponseTimeoutError,
     TracerError,
 )
 from tracer_async.protocol._answer import Answer
+from tracer_async.protocol._failures import (
+    early_losses,
+    lost_error,
+    not_sent_error,
+    timeout_error,
+    unlinked_error,
+)
 from tracer_async.protocol._load_switch import LoadSwitch
 from tracer_async.protocol._numbers import check_number, check_whole
 from tracer_async.protocol._reception import FLOOD_RATE, Reception
@@ -146,7 +149,6 @@ class Session:
         "_exchange",
         "_in_flight",
         "_late",
-        "_links",
         "_options",
         "_queue",
         "_reception",
@@ -177,7 +179,7 @@ class Session:
         self.last_command_sent: float = -inf
         """When a command other than a reading was sent last. Older measurements may be wrong now."""
         self._requests = self._answers = self._timeouts = 0
-        self._late = self._unsolicited = self._echo_count = self._links = 0
+        self._late = self._unsolicited = self._echo_count = 0
         self.frame_events: bool = True
         """Whether each good frame is an event. A driver that does not use these events sets it to False."""
 
@@ -195,7 +197,7 @@ class Session:
             frames=decoder.frames,
             corrupt_frames=decoder.corrupt_frames,
             noise_bytes=decoder.noise_bytes,
-            links=self._links,
+            links=self._queue.links,
         )
 
     # Requests of callers.
@@ -292,7 +294,7 @@ class Session:
     def link_up(self, now: float) -> None:
         """Begin a new connection. Its input is empty."""
         self._up = True
-        self._links += 1
+        self._queue.links += 1
         self._unanswered_in_a_row = 0
         self._exchange.connect(now)
         self._reception.connect(now)
@@ -310,8 +312,20 @@ class Session:
         # and does not fail with the probe.
         self._queue.drop_probe()
         if request is not None and not request.internal:
-            self._retry(request, LinkLostError(self._options.name, f"connection lost{_because(cause)}"), events)
+            self._retry(request, lost_error(self._options.name, request, cause), events)
+        self._limit_losses(events)
         return events
+
+    def _limit_losses(self, events: list[SessionEvent]) -> None:
+        """Fail the requests for which more than `SessionOptions.retries` connections came and were lost too early.
+
+        Otherwise they would wait forever. A command is sent 0.25 s after a reading was answered, so a bridge that hangs
+        up after each reply lets no command pass.
+        """
+        for request in self._queue.requests.copy():
+            losses = self._queue.losses(request)
+            if losses > self._options.retries:
+                self._fail_waiting(request, early_losses(request, losses), events)
 
     def note_down(self, cause: Exception) -> None:
         """Record why a connection could not be established."""
@@ -372,17 +386,13 @@ class Session:
         """Whether no request waits and no frame is incomplete, so that `deadline` is None."""
         return self._in_flight is None and not self._queue.requests and not self._reception.pending
 
-    def may_send(self, now: float) -> bool:
-        """Return whether `data_to_send` would return a request. The driver must read all input before it calls it."""
-        return self.next_request(now) is not None
-
     def data_to_send(self, now: float) -> bytes:
-        """Return the bytes to write now: one request, or nothing."""
+        """Return the bytes to write now: one request, or nothing. The driver must read all input before it calls it."""
         request = self.next_request(now)
         return b"" if request is None else self.send(request, now)
 
     def next_request(self, now: float) -> Request | None:
-        """Return the request that may be sent now; None if there is none."""
+        """Return the request that may be sent now; None if there is none. See `data_to_send`."""
         queue = self._queue
         if self._in_flight is not None or not self._up or not queue.requests:
             return None
@@ -527,9 +537,9 @@ class Session:
         events.append(Failed(request, outcome))
         blocked = self._queue.requests[0] if was_probe and self._queue.requests else None
         if blocked is not None and not blocked.reading:
-            # The command that needed this reading cannot be sent. It fails with the same evidence.
+            # The command that needed this reading cannot be sent. Its error has the same evidence.
             self._queue.remove(blocked)
-            self._finish(blocked, _not_sent(outcome, request, blocked), events)
+            self._finish(blocked, not_sent_error(outcome, request, blocked), events)
 
     # Missing replies.
 
@@ -546,7 +556,7 @@ class Session:
         self._exchange.abandon(now)
         self._in_flight = None
         self._timeouts += 1
-        self._retry(request, self._timeout_error(request, now), events)
+        self._retry(request, timeout_error(self._options.name, request, self._reception.decoder, now), events)
         self._note_unanswered(now, events)
 
     def _note_unanswered(self, now: float, events: list[SessionEvent]) -> None:
@@ -565,21 +575,6 @@ class Session:
             text = f"{self._unanswered_in_a_row} requests in a row were not answered"
             events.append(LinkFailed(LinkError(self._options.name, text)))
 
-    def _timeout_error(self, request: Request, now: float) -> ResponseTimeoutError:
-        """Return the error of a request without an answer, with what was received instead."""
-        decoder = self._reception.decoder
-        frames, damaged_frames, stray_bytes = request.received_before
-        kind = EchoError if request.echoes else ResponseTimeoutError
-        return kind(
-            self._options.name,
-            request.command.code,
-            now - request.first_sent,
-            request.attempts,
-            frames=decoder.frames - frames,
-            damaged_frames=decoder.corrupt_frames - damaged_frames,
-            stray_bytes=decoder.corrupt_bytes + decoder.noise_bytes - stray_bytes + decoder.pending,
-        )
-
     def _retry(self, request: Request, error: TracerError, events: list[SessionEvent]) -> None:
         """Queue a request again if it may be repeated. Otherwise it fails."""
         if request.attempts_left > 0:
@@ -591,27 +586,9 @@ class Session:
         """Fail the requests that waited too long for a connection."""
         timeout = self._options.link_timeout
         for request in self._queue.expired(self._down_since, now, timeout):
-            self._queue.remove(request)
-            cause = self._down_cause
-            reason = cause.reason if isinstance(cause, LinkError) else str(cause or "")
-            last_error = f"; last error: {reason}" if reason else ""
-            text = f"no connection within {timeout:g} s{last_error}"
-            error = LinkTimeoutError(self._options.name, text)
-            error.__cause__ = cause
-            self._finish(request, error, events)
+            self._fail_waiting(request, f"no connection within {timeout:g} s", events)
 
-
-def _not_sent(error: TracerError, probe: Request, blocked: Request) -> TracerError:
-    """Return the error of *blocked*, a command that was not sent because *probe* failed with *error*."""
-    if not isinstance(error, ResponseTimeoutError):
-        return error
-    evidence = {name: getattr(error, name) for name in ("frames", "damaged_frames", "stray_bytes")}
-    if blocked.attempts:  # it was sent before, and should have been sent again
-        waited = probe.first_sent + error.waited - blocked.first_sent
-        return type(error)(error.address, blocked.command.code, waited, blocked.attempts, **evidence)
-    unsent = int(blocked.command.code)
-    return type(error)(error.address, error.command, error.waited, error.attempts, unsent=unsent, **evidence)
-
-
-def _because(cause: Exception | None) -> str:
-    return f" ({cause})" if cause is not None and str(cause) else ""
+    def _fail_waiting(self, request: Request, text: str, events: list[SessionEvent]) -> None:
+        """Fail a queued request, because there is no connection on which it can be sent."""
+        self._queue.remove(request)
+        self._finish(request, unlinked_error(self._options.name, text, self._down_cause), events)
