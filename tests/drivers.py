@@ -117,6 +117,7 @@ class _Virtual(_Threaded):
         self._to_thread: queue.Queue[Any] = queue.Queue()
         self._turn = asyncio.Lock()
         self.wire: _VirtualWire | None = None
+        self.is_rung = False
 
     async def _call(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         outcome: list[Any] = []
@@ -167,7 +168,7 @@ class _Virtual(_Threaded):
         pass
 
     def ring(self) -> None:
-        pass
+        self.is_rung = True
 
     def close(self) -> None:
         pass

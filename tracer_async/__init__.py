@@ -1,7 +1,7 @@
 """EPsolar Tracer solar charge controllers with the MT-5 port, for asyncio."""
 
-from tracer_async.client._connection import ConnectionState
 from tracer_async.client._options import ClientOptions
+from tracer_async.client._status import ConnectionState
 from tracer_async.client.client import TracerClient
 from tracer_async.client.fleet import Fleet, FleetReading
 from tracer_async.client.polling import poll

@@ -127,11 +127,12 @@ async def test_each_controller_of_a_fleet_can_have_a_recorder(tmp_path: Path) ->
 
 
 async def test_without_a_recorder_and_a_log_nothing_is_called_for_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tracer_async.client import _connection
+    from tracer_async.client._trace import Trace
 
     def fail(*_: object) -> None:
         raise AssertionError("bytes were traced")
 
-    monkeypatch.setattr(_connection.Connection, "_trace", fail)
+    monkeypatch.setattr(Trace, "sent", fail)
+    monkeypatch.setattr(Trace, "received", fail)
     async with TracerClient(open_in_process) as tracer:
         await tracer.read_realtime()

@@ -12,7 +12,7 @@ import ssl
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -121,6 +121,18 @@ def serial_port() -> Iterator[str]:
         thread.join()
         os.close(controller)
         os.close(terminal)
+
+
+async def fill_output(terminal: int) -> None:
+    """Fill the output queue of a pseudo-terminal whose other end is not read."""
+    os.set_blocking(terminal, False)
+    full = 0
+    while full < 50:  # the kernel makes room again when it moves the bytes from one queue to the next
+        full += 1
+        with suppress(BlockingIOError):
+            while os.write(terminal, bytes(8)):
+                full = 0
+        await asyncio.sleep(0.001)
 
 
 class Names:

@@ -150,6 +150,10 @@ class LoggingController:
         if self._send == send:
             self._send = None
 
+    def send(self, data: bytes) -> None:
+        """Send bytes that no request asked for."""
+        self._deliver(data)
+
     def receive(self, data: bytes) -> None:
         """Take bytes that a client sent."""
         for delay in self.echo_delays:

@@ -10,14 +10,16 @@ import asyncio
 import random
 import selectors
 import socket
+import struct
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
+from tests.promise.logging_controller import encode
 from tests.promise.stamping_controller import LOAD, READ, TOLERANCE, Replies, Request, StampingController
 from tests.promise.stamping_lines import (
     Line,
@@ -553,3 +555,62 @@ async def test_an_idle_client_schedules_nothing_on_a_busy_event_loop(monkeypatch
         await work()
         monkeypatch.undo()
     assert not [callback for callback in scheduled if "Connection" in getattr(callback, "__qualname__", "")]
+
+
+class TimedServer:
+    """A bridge in a thread. The battery voltage of each reply says when it was sent: seconds since 1970, modulo 600."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._client = self._listener
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join()
+        self._client.close()
+        self._listener.close()
+
+    def _serve(self) -> None:
+        self._client, _ = self._listener.accept()
+        while self._client.recv(4096):
+            time.sleep(0.05)
+            self.reply()
+
+    def reply(self) -> None:
+        data = struct.pack("<H", int(time.time() % 600 * 100)) + bytes(22)
+        self._client.sendall(encode(0, READ, data))
+
+    def noise(self) -> None:
+        self._client.sendall(b"\0")
+
+
+@on_each_loop
+@pytest.mark.parametrize("turns", range(5))
+def test_input_that_comes_while_earlier_input_is_read_does_not_answer_the_request_after_it(
+    new_loop: NewLoop, turns: int
+) -> None:
+    """The application blocks again, in one of the turns of the event loop in which the client reads first."""
+
+    async def main() -> None:
+        async with TracerClient(bridge.url) as tracer:
+            await tracer.read()
+            await asyncio.sleep(0.3)
+            threading.Timer(0.02, bridge.noise).start()
+            threading.Timer(0.4, bridge.reply).start()
+            block(0.1)  # the noise waits
+            asking = asyncio.create_task(tracer.read())
+            for _ in range(turns + 1):
+                await asyncio.sleep(0)
+            block(0.6)  # the reply of nobody's request waits
+            reading = await asking
+            assert reading.data is not None
+            true_age = (reading.time - reading.data.battery_voltage) % 600
+            assert true_age <= reading.age + 0.02  # the stamp has steps of 10 ms
+
+    with TimedServer() as bridge:
+        run(new_loop, main)

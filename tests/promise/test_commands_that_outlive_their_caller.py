@@ -20,14 +20,12 @@ from typing import Any, ClassVar
 import pytest
 
 from tests.promise.logging_controller import READ, SWITCH, UNANSWERED, WRITE, LoggingController, encode, take_frame
+from tests.promise.settings import CALLS, SETTINGS
 from tests.promise.veth import cable
 from tracer_async import (
-    BatteryType,
     Command,
-    ControlSettings,
     LinkClosedError,
     LoadError,
-    LoadMode,
     ResponseTimeoutError,
     TracerClient,
     TracerError,
@@ -35,17 +33,6 @@ from tracer_async import (
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the tests need Unix sockets' options, and ptys")
 
-SETTINGS = ControlSettings(
-    battery_type=BatteryType.GEL,
-    battery_capacity=100,
-    temperature_compensation=3,
-    load_mode_1=LoadMode.MANUAL,
-    load_mode_2=LoadMode.OFF,
-)
-CALLS = [
-    pytest.param(lambda tracer: tracer.set_load(True), SWITCH, id="set_load"),
-    pytest.param(lambda tracer: tracer.write_settings(SETTINGS), WRITE, id="write_settings"),
-]
 
 OUTPUT_FLUSHES = (termios.TCOFLUSH, termios.TCIOFLUSH)
 
@@ -225,7 +212,7 @@ async def test_a_link_without_undelivered_bytes_is_closed_without_a_reset_and_th
 
 
 @pytest.mark.parametrize(("call", "code"), CALLS)
-@pytest.mark.parametrize("outcome", ["cancelled", "failed"])
+@pytest.mark.parametrize("outcome", ["cancelled", "cancelled before a reading", "failed"])
 async def test_a_link_whose_kernel_still_holds_a_command_is_reset_when_the_command_is_abandoned(
     bridge: Bridge, call: Any, code: int, outcome: str
 ) -> None:
@@ -239,11 +226,14 @@ async def test_a_link_whose_kernel_still_holds_a_command_is_reset_when_the_comma
         calling = asyncio.create_task(call(tracer))
         while tracer.stats.requests == requests:
             await asyncio.sleep(0)
-        if outcome == "cancelled":
+        if outcome != "failed":
             calling.cancel()
         with suppress(asyncio.CancelledError, LoadError, ResponseTimeoutError):
             await calling
             pytest.fail("it was not answered")
+        if outcome == "cancelled before a reading":
+            with suppress(TracerError):
+                await tracer.read_realtime()
         async with asyncio.timeout(10):
             await bridge.accept()  # the bridge has read nothing yet
         bridge.sock = given_up
@@ -375,3 +365,64 @@ async def serve(listener: socket.socket, controller: LoggingController, ends: li
             sock, _ = await loop.sock_accept(listener)
             sock.setblocking(False)
             connections.create_task(serve_one(sock))
+
+
+# A command that was cancelled, but delivered: the requests after it are not taken for it.
+
+
+def test_a_request_that_the_network_delays_is_not_taken_for_a_cancelled_command() -> None:
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(lambda: asyncio.run(read_slowly_after_a_cancelled_switch())).result()
+
+
+async def read_slowly_after_a_cancelled_switch() -> None:
+    loop = asyncio.get_running_loop()
+    controller = LoggingController()
+    controller.plan(SWITCH, UNANSWERED)
+    ends: list[str] = []
+    with cable() as line, line.listen() as listener:
+        serving = asyncio.create_task(serve(listener, controller, ends))
+        host, port = listener.getsockname()
+        options: dict[str, Any] = {"timeout": 0.4, "fence": 0.1, "retries": 20, "max_timeouts": 1000}
+        async with TracerClient(f"tcp://{host}:{port}", **options) as tracer:
+            await tracer.read()
+            await asyncio.sleep(0.3)
+            calling = asyncio.create_task(tracer.set_load(True))
+            while not controller.sent(SWITCH):
+                await asyncio.sleep(0.01)
+            controller.send(encode(0, WRITE, b""))  # the switch is acknowledged with it
+            while not tracer.stats.unsolicited:
+                await asyncio.sleep(0.01)
+            line.unplug()
+            assert calling.cancel()
+            # The reading is sent 0.1 s after that, and not acknowledged when the switch is checked, 0.4 s after it.
+            loop.call_later(0.7, line.plug_in)
+            await tracer.read()
+            assert not ends
+            assert len(controller.sent(SWITCH)) == 1
+            assert tracer.stats.links == 1
+        serving.cancel()
+        await asyncio.wait([serving])
+
+
+@pytest.mark.parametrize("backend", ["pyserial", "serialx"])
+async def test_on_a_serial_port_the_request_after_a_cancelled_command_is_not_discarded(backend: str) -> None:
+    pytest.importorskip("serial_asyncio" if backend == "pyserial" else "serialx")
+    with open_pty() as (master, path):
+        loop = asyncio.get_running_loop()
+        controller = LoggingController()
+        controller.plan(SWITCH, UNANSWERED)
+        controller.attach(lambda data: write(master, data))
+        loop.add_reader(master, lambda: controller.receive(os.read(master, 4096)))
+        try:
+            url = f"serial://{path}?backend={backend}"
+            async with TracerClient(url, timeout=0.3, fence=0.3, retries=0) as tracer:
+                calling = asyncio.create_task(tracer.set_load(True))
+                while not controller.sent(SWITCH):
+                    await asyncio.sleep(0.01)
+                assert calling.cancel()
+                # Sent when the fence ends, which is also when the cancelled switch is checked.
+                await tracer.read()
+                assert tracer.stats.links == 1
+        finally:
+            loop.remove_reader(master)

@@ -10,23 +10,13 @@ import pytest
 
 from tests.drivers import both_drivers, client_of
 from tests.promise.logging_controller import LOST, READ, SWITCH, UNANSWERED, WRITE, LoggingController, Plan
+from tests.promise.settings import SETTINGS
 from tests.promise.virtual_time import run_virtual, virtual_time
 from tracer_async import (
-    BatteryType,
-    ControlSettings,
     EchoError,
     LoadError,
-    LoadMode,
     LoadUnknownError,
     TracerClient,
-)
-
-SETTINGS = ControlSettings(
-    battery_type=BatteryType.GEL,
-    battery_capacity=100,
-    temperature_compensation=3,
-    load_mode_1=LoadMode.MANUAL,
-    load_mode_2=LoadMode.OFF,
 )
 
 DUPLICATE_WINDOW = 0.25

@@ -143,7 +143,8 @@ async def test_a_link_that_is_lost_repeatedly_is_logged_once_and_then_in_summari
         (count,) = re.findall(r"lost (\d+) times in", text)
         assert int(count) == sum(before < at <= after for at in bridge.hung_up_at)
     # Each line about a loss is followed by a line about the end of the outage.
-    assert [text for _, text in log.lines if "reconnected" in text] == ["bring: reconnected"] * len(lost)
+    established = [text for _, text in log.lines if "connection established" in text]
+    assert established == ["bring: connection established"] * len(lost)
 
 
 @virtual_time
@@ -168,8 +169,8 @@ async def test_a_link_that_is_lost_rarely_is_logged_each_time(log: Log) -> None:
             bridge.serve = answer
             await asyncio.sleep(2 * MINUTE)
             await tracer.read_realtime()
-    kinds = ["lost" if "connection lost" in text else "reconnected" for _, text in log.lines]
-    assert kinds == ["lost", "reconnected"] * 10
+    kinds = ["lost" if "connection lost" in text else text for _, text in log.lines]
+    assert kinds == ["lost", "bring: connection established"] * 10
     assert not [text for _, text in log.lines if "times" in text]
 
 
@@ -181,7 +182,7 @@ async def test_an_outage_after_flapping_is_logged_within_the_interval(log: Log) 
         await poll(tracer, 10.0)
         bridge.present = False
         await asyncio.sleep(5 * MINUTE)
-        assert "reconnected" not in log.lines[-1][1]
+        assert "established" not in log.lines[-1][1]
         assert "retrying" in log.lines[-1][1]
         assert f"lost {len(bridge.hung_up_at) - 1} times" in log.lines[-1][1]
         lines = len(log.lines)
@@ -190,7 +191,20 @@ async def test_an_outage_after_flapping_is_logged_within_the_interval(log: Log) 
         bridge.present = True
         bridge.serve = answer
         await asyncio.sleep(MINUTE)
-        assert "reconnected" in log.lines[-1][1]
+        assert "established" in log.lines[-1][1]
+
+
+@virtual_time
+async def test_the_first_connection_after_failed_attempts_is_logged_and_not_called_another_one(log: Log) -> None:
+    bridge = Bridge(answer)
+    bridge.present = False
+    async with TracerClient(bridge.bring, start_offline=True):
+        await asyncio.sleep(MINUTE)
+        bridge.present = True
+        await asyncio.sleep(MINUTE)
+    failed, established = (text for _, text in log.lines)
+    assert "retrying in" in failed
+    assert established == "bring: connection established"
 
 
 # (i) Peers that flood.

@@ -11,26 +11,16 @@ from typing import Any, ClassVar
 import pytest
 
 from tests.promise.logging_controller import LOST, READ, SWITCH, UNANSWERED, WRITE, LoggingController, Plan
+from tests.promise.settings import SETTINGS
 from tests.promise.virtual_time import virtual_time
 from tracer_async import (
-    BatteryType,
     Command,
-    ControlSettings,
-    LoadMode,
     LoadUnknownError,
     RealtimeData,
     ResponseTimeoutError,
     TracerClient,
 )
 from tracer_async.client import _connection
-
-SETTINGS = ControlSettings(
-    battery_type=BatteryType.GEL,
-    battery_capacity=100,
-    temperature_compensation=3,
-    load_mode_1=LoadMode.MANUAL,
-    load_mode_2=LoadMode.OFF,
-)
 
 
 class BatteryVoltage(Command[float]):

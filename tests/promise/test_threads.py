@@ -13,14 +13,12 @@ from typing import Any
 
 import pytest
 
+from tests.promise.settings import SETTINGS
 from tests.promise.stamping_controller import READ, Replies, Request, StampingController
 from tests.promise.stamping_lines import Line, NewLoop, line_of, on_each_loop, run
 from tracer_async import (
-    BatteryType,
-    ControlSettings,
     Fleet,
     LinkClosedError,
-    LoadMode,
     Reading,
     Subscription,
     TracerClient,
@@ -77,15 +75,6 @@ def test_four_event_loops_in_four_threads_read_no_values_of_each_others_controll
         ]
         end = time.monotonic() + 1.0
         assert all(threads.map(lambda own: work(own, end), lines))
-
-
-SETTINGS = ControlSettings(
-    battery_type=BatteryType.GEL,
-    battery_capacity=100,
-    temperature_compensation=3,
-    load_mode_1=LoadMode.MANUAL,
-    load_mode_2=LoadMode.OFF,
-)
 
 
 async def iterate(tracer: TracerClient) -> None:

@@ -11,12 +11,10 @@ import pytest
 
 from tests.drivers import both_drivers, client_of
 from tests.promise.logging_controller import LOST, READ, SWITCH, UNANSWERED, WRITE, LoggingController, Plan
+from tests.promise.settings import SETTINGS
 from tests.promise.virtual_time import run_virtual, virtual_time
 from tracer_async import (
-    BatteryType,
-    ControlSettings,
     LinkLostError,
-    LoadMode,
     LoadRefusedError,
     LoadState,
     LoadUnknownError,
@@ -25,13 +23,7 @@ from tracer_async import (
     WriteSettings,
 )
 
-FIRST = ControlSettings(
-    battery_type=BatteryType.GEL,
-    battery_capacity=100,
-    temperature_compensation=3,
-    load_mode_1=LoadMode.MANUAL,
-    load_mode_2=LoadMode.OFF,
-)
+FIRST = SETTINGS
 SECOND = replace(FIRST, battery_capacity=200)
 
 DUPLICATE_WINDOW = 0.25

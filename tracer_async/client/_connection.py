@@ -11,16 +11,15 @@ Before a request is sent, and before anything times out, all input that has arri
 from __future__ import annotations
 
 import asyncio
-import logging
-from enum import StrEnum
 from math import inf
 from typing import Any, Protocol
 from weakref import WeakSet
 
-from tracer_async.client._recording import LineRecorder
 from tracer_async.client._results import is_recent, reading_of, twin
+from tracer_async.client._status import ConnectionState, Status
 from tracer_async.client._suspend import SUSPEND_TOLERANCE, suspended_seconds
 from tracer_async.client._timer_wheel import CallAt, Timer
+from tracer_async.client._trace import Trace
 from tracer_async.client.reading import Reading
 from tracer_async.client.subscription import Subscription
 from tracer_async.errors import LinkError, TracerError
@@ -43,13 +42,9 @@ from tracer_async.protocol import (
 )
 from tracer_async.transport._link import FRESH, Link
 
-__all__ = ["Connection", "ConnectionState", "Waiter", "running_loop"]
+__all__ = ["Connection", "Waiter", "running_loop"]
 
 _READ_REALTIME = int(CommandCode.READ_REALTIME)
-
-# Logs all bytes in both directions at level DEBUG. The arguments are the name of the controller, "sent" or "received",
-# and the bytes in hexadecimal. Whether it is enabled is checked once for each link: the check is slow.
-_wire = logging.getLogger("tracer_async.wire")
 
 # Minimum bytes that a transport reads in one iteration of the event loop while input waits (that of pyserial-asyncio).
 _READ_SIZE = 1024
@@ -58,22 +53,10 @@ _READ_SIZE = 1024
 # input was there, one for the callback that reads it, and two for tasks that a custom transport may use to pass it on.
 _TURNS = 4
 
-# Maximum reads to wait for if the size of the input is not known: a controller that never stops sending must not
-# prevent requests.
+# Maximum reads to wait for if the size of the input is not known, and how often to begin again if more input has
+# arrived meanwhile: a controller that never stops sending must not prevent requests.
 _MAX_READS = 64
-
-
-class ConnectionState(StrEnum):
-    """The state of a client's connection."""
-
-    CONNECTING = "connecting"
-    """The first attempts to connect are running."""
-    UP = "up"
-    """Connected to the serial port or the bridge. This does not mean that the controller answers."""
-    DOWN = "down"
-    """The connection is lost, and the client reconnects."""
-    CLOSED = "closed"
-    """The client is not opened yet, or it is closed."""
+_MAX_ROUNDS = 3
 
 
 class Waiter(Protocol):
@@ -105,8 +88,9 @@ class Connection:
     # Slots for the same reason as in `Session`: there may be thousands of connections.
     __slots__ = (
         "_call_at",
-        "_close_waiters",
+        "_cancel_check",
         "_closing",
+        "_held_before",
         "_last_reading",
         "_last_since",
         "_link",
@@ -115,24 +99,21 @@ class Connection:
         "_more_reads",
         "_name",
         "_read_until",
-        "_recorder",
+        "_rounds",
         "_session",
         "_subscriptions",
         "_suspended_limit",
         "_timeout",
         "_timer",
         "_timer_at",
-        "_traced",
+        "_trace",
         "_turns",
-        "_watchers",
         "down_cause",
         "reset_address",
-        "state",
+        "status",
     )
 
-    def __init__(
-        self, options: SessionOptions, call_at: CallAt | None = None, recorder: LineRecorder | None = None
-    ) -> None:
+    def __init__(self, options: SessionOptions, trace: Trace, call_at: CallAt | None = None) -> None:
         self._loop = running_loop()
         self._call_at = call_at or self._loop.call_at
         self._name = options.name
@@ -143,11 +124,8 @@ class Connection:
         self._link_timeout = options.link_timeout
         self._timeout = options.timeout
         self._suspended_limit = 0.0
-        # Whether there is a log or a recorder that wants all bytes.
-        self._traced = False
-        self._recorder = recorder
-        if recorder is not None:
-            recorder.begin(options.name, self._loop.time(), timeout=options.timeout)
+        self._trace = trace
+        trace.begin(self._loop.time(), options.timeout)
         self._timer: Timer | None = None
         self._timer_at = 0.0
         # Remaining iterations of the event loop until all input that had arrived at `_read_until` is read.
@@ -155,9 +133,14 @@ class Connection:
         self._read_until = 0.0
         # Number of reads that may still extend this. -1: the size of the input was known.
         self._more_reads = -1
+        # How often the reading may still begin again because more input has arrived.
+        self._rounds = 0
+        # After a command was cancelled, until it is known that it has left this machine: the number of bytes that had
+        # not left it when the next request was sent, or 0 if there was none. -1: there is no such command.
+        self._held_before = -1
+        self._cancel_check: asyncio.TimerHandle | None = None
         self._subscriptions: WeakSet[Subscription[Frame]] | None = None
-        self._watchers: WeakSet[Subscription[ConnectionState]] | None = None
-        self.state: ConnectionState = ConnectionState.CONNECTING
+        self.status: Status = Status()
         self.down_cause: Exception | None = None
         """Why there is no link, or why the last one was lost. None if the other side closed it."""
         self.reset_address: tuple[Any, ...] | None = None
@@ -165,7 +148,6 @@ class Connection:
         # The last reading and its `Answer.since`. The whole answer would keep the frame in memory too.
         self._last_reading: RealtimeData | None = None
         self._last_since = 0.0
-        self._close_waiters: set[asyncio.Future[bool]] | None = None
 
     @property
     def stats(self) -> SessionStats:
@@ -247,11 +229,14 @@ class Connection:
         if not request.waiters:
             now = self._loop.time()
             self._deliver(self._session.cancel(request, now))
+            is_command = not request.reading or request.switch is not None
+            if self._link is not None and is_command and self._session.has_unanswered_command(now):
+                # If it has left this machine, it is acknowledged by then.
+                if self._cancel_check is not None:
+                    self._cancel_check.cancel()
+                self._held_before = 0
+                self._cancel_check = self._loop.call_later(self._timeout, self._check_cancelled, self._link)
             self._advance(now)
-            if self._session.has_unanswered_command(now):
-                # The caller was told that the command is cancelled, so it must not be delivered later. If it has left
-                # this machine, it is acknowledged by then.
-                self._loop.call_later(self._timeout, self._discard_undelivered, self._link)
 
     def _forsake(self, request: Request, future: asyncio.Future[Answer[Any]]) -> None:
         if future.done() and not future.cancelled():
@@ -282,24 +267,8 @@ class Connection:
             self._subscriptions = WeakSet()
             self._session.frame_events = True
         self._subscriptions.add(subscription)
-        if self.state is ConnectionState.CLOSED:
+        if self.status.closed:
             subscription.end()
-
-    def watch(self, watcher: Subscription[ConnectionState]) -> None:
-        """Add each change of `state` to *watcher* while it is referenced. Raises RuntimeError in another event loop."""
-        self.check_loop()
-        if self._watchers is None:
-            self._watchers = WeakSet()
-        self._watchers.add(watcher)
-        if self.state is ConnectionState.CLOSED:
-            watcher.end()
-
-    def set_state(self, state: ConnectionState) -> None:
-        """Set `state`, and report a change to the watchers. CLOSED is final."""
-        if state is not self.state and self.state is not ConnectionState.CLOSED:
-            self.state = state
-            for watcher in list(self._watchers or ()):
-                watcher.put(state)
 
     def note_down(self, cause: Exception) -> None:
         """Record why a link could not be opened."""
@@ -309,46 +278,21 @@ class Connection:
     def close(self) -> None:
         """Fail all present and future requests, and abort the link. Raises RuntimeError in another event loop."""
         self.check_loop()
-        self.set_state(ConnectionState.CLOSED)
+        self.status.set(ConnectionState.CLOSED)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for waiter in self._close_waiters or ():
-            _release(waiter, True)
         link, self._link = self._link, None
         now = self._loop.time()
         events = self._session.close(now)
         if link is not None:
             self._closing = link.lost
             link.abort(discard=self._session.has_unanswered_command(now))
-            if self._recorder is not None:
-                self._recorder.record_link(now, up=False, by_client=True)
-        if self._recorder is not None:
-            self._recorder.end()
+            self._trace.link_down(now, by_client=True)
+        self._trace.end()
         self._deliver(events)
-        for subscription in [*(self._subscriptions or ()), *(self._watchers or ())]:
+        for subscription in list(self._subscriptions or ()):
             subscription.end()
-
-    async def wait_closing(self, until: float = inf) -> bool:
-        """Wait until `close` is called, or until *until* on the clock of the event loop. Return whether it was called.
-
-        Raises RuntimeError in another event loop.
-        """
-        self.check_loop()
-        if self.state is ConnectionState.CLOSED:
-            return True
-        if self._close_waiters is None:
-            self._close_waiters = set()
-        waiter: asyncio.Future[bool] = self._loop.create_future()
-        self._close_waiters.add(waiter)
-        # Each tick of a poll waits here. `asyncio.timeout` would take several times as long, because it cancels.
-        timer = self._loop.call_at(until, _release, waiter, False) if until < inf else None
-        try:
-            return await waiter
-        finally:
-            self._close_waiters.discard(waiter)
-            if timer is not None:
-                timer.cancel()
 
     async def wait_closed(self) -> None:
         """Wait until the link of a closed connection has released its resources, at most for the link timeout."""
@@ -359,7 +303,7 @@ class Connection:
 
     def link_up(self, link: Link) -> None:
         """See `LinkOwner`."""
-        if self.state is ConnectionState.CLOSED:
+        if self.status.closed:
             link.abort()
             return
         now = self._loop.time()
@@ -367,17 +311,15 @@ class Connection:
         if self._was_suspended():
             self._last_reading = None
         self._suspended_limit = suspended_seconds() + SUSPEND_TOLERANCE
-        self._traced = self._recorder is not None or _wire.isEnabledFor(logging.DEBUG)
-        if self._recorder is not None:
-            self._recorder.record_link(now, up=True)
+        self._trace.link_up(now)
         self._session.link_up(now)
         self._advance(now)
 
     def bytes_received(self, data: bytes | memoryview, not_before: float) -> None:
         """See `LinkOwner`."""
         now = self._loop.time()
-        if self._traced:
-            self._trace("received", data, now)
+        if self._trace.active:
+            self._trace.received(data, now)
         # No controller answers within `FRESH` after the input was empty, so no suspend is missed if the slow check is
         # skipped then.
         if now - not_before > FRESH and suspended_seconds() > self._suspended_limit:
@@ -400,29 +342,55 @@ class Connection:
 
     def _lose_link(self, cause: Exception | None, *, by_client: bool) -> None:
         now = self._loop.time()
-        if self._recorder is not None:
-            self._recorder.record_link(now, up=False, by_client=by_client, cause=str(cause or ""))
+        self._trace.link_down(now, by_client=by_client, cause=cause)
         self._link = None
         self._turns = 0
+        self._held_before = -1
         self.down_cause = cause
         self._deliver(self._session.link_down(now, cause))
         self._advance(now)
 
-    def _drop_link(self, cause: LinkError) -> None:
-        """Abort the link, and discard a command with an unknown outcome: it must not arrive after this."""
+    def _drop_link(self, cause: LinkError, *, discard: bool = False) -> None:
+        """Abort the link. With *discard*, or with a command of unknown outcome, discard what was not delivered."""
         link = self._link
         if link is not None:
-            link.abort(discard=self._session.has_unanswered_command(self._loop.time()))
+            link.abort(discard=discard or self._session.has_unanswered_command(self._loop.time()))
             # Kept until a controller answers, because the next attempts may fail.
             self.reset_address = link.reset_address or self.reset_address
             self._lose_link(cause, by_client=True)
 
-    def _discard_undelivered(self, link: Link | None) -> None:
-        """Drop the link if it still holds a command whose caller was told that it failed: it must not be sent later."""
-        if link is None or link is not self._link or not self._session.has_unanswered_command(self._loop.time()):
+    # A command whose caller was told that it failed or was cancelled must not be delivered later.
+
+    def _discard_failed(self, link: Link) -> None:
+        """Drop the link if a command that has just failed was not delivered."""
+        if self._session.has_unanswered_command(self._loop.time()) and link.undelivered() != 0:
+            self._drop_undelivered()
+
+    def _check_cancelled(self, link: Link) -> None:
+        """Drop the link if a command that was cancelled a timeout ago was not delivered."""
+        self._cancel_check = None
+        held_before = self._held_before
+        if link is not self._link or held_before < 0:
             return
-        if link.discard_output():
-            self._drop_link(LinkError(self._name, "a command could not be delivered and was discarded"))
+        self._held_before = -1
+        held = link.undelivered()
+        if held is None:
+            held = int(self._session.has_unanswered_command(self._loop.time()))
+        # The output is delivered in its order, so with fewer bytes the command is not among them.
+        if held >= max(1, held_before):
+            self._drop_undelivered()
+
+    def _note_held(self, link: Link) -> None:
+        """Record before a send what is not delivered. Later the new request would be counted too."""
+        held = link.undelivered()
+        if held == 0:
+            self._held_before = -1
+        elif held is not None and not self._held_before:
+            self._held_before = held
+
+    def _drop_undelivered(self) -> None:
+        cause = LinkError(self._name, "a command could not be delivered and was discarded")
+        self._drop_link(cause, discard=True)
 
     def _was_suspended(self) -> bool:
         """Return whether the machine was suspended since the link was opened."""
@@ -445,19 +413,18 @@ class Connection:
                 # Only if there is a request to send: otherwise each read on a busy event loop would cause another one.
                 if now - link.empty_at >= FRESH and not self._is_read(link, now):
                     return
-                data = session.send(request, now)
-                if self._traced:
-                    self._trace("sent", data, now)
-                link.write(data)
+                self._send(link, request, now)
         when = session.deadline(now)
         if when is not None and (self._timer is None or when < self._timer_at):
             self._set_timer(when)
 
-    def _trace(self, direction: str, data: bytes | memoryview, now: float) -> None:
-        if self._recorder is not None:
-            self._recorder.record("client" if direction == "sent" else "controller", data, now)
-        if _wire.isEnabledFor(logging.DEBUG):
-            _wire.debug("%s: %s %s", self._name, direction, data.hex(" "))
+    def _send(self, link: Link, request: Request, now: float) -> None:
+        if self._held_before >= 0:
+            self._note_held(link)
+        data = self._session.send(request, now)
+        if self._trace.active:
+            self._trace.sent(data, now)
+        link.write(data)
 
     def _is_read(self, link: Link, now: float) -> bool:
         """Return whether all input that has arrived is read. If not, `_turn` continues when it is."""
@@ -476,15 +443,19 @@ class Connection:
         """Let the event loop read the input that had arrived at *now*. `_turn` then continues.
 
         If the application has blocked the event loop, the input may contain replies and copies of replies. If a request
-        were sent before they are read, they could be taken for its answer. Input that arrives later is not waited for:
-        a line that never pauses must not prevent requests. If the size of the input is unknown (*unread* is None), the
-        event loop runs until no more comes, for at most `_MAX_READS` reads.
+        were sent before they are read, they could be taken for its answer. If more has arrived meanwhile, this begins
+        again, at most `_MAX_ROUNDS` times: a line that never pauses must not prevent requests. If the size of the input
+        is unknown (*unread* is None), the event loop runs until no more comes, for at most `_MAX_READS` reads.
         """
         if not self._turns:
-            self._read_until = now
-            self._turns = _TURNS + (unread or 0) // _READ_SIZE
-            self._more_reads = _MAX_READS if unread is None else -1
-            self._loop.call_soon(self._turn, self._link)
+            self._rounds = _MAX_ROUNDS
+            self._read_round(unread, now)
+
+    def _read_round(self, unread: int | None, now: float) -> None:
+        self._read_until = now
+        self._turns = _TURNS + (unread or 0) // _READ_SIZE
+        self._more_reads = _MAX_READS if unread is None else -1
+        self._loop.call_soon(self._turn, self._link)
 
     def _turn(self, link: Link | None) -> None:
         if link is None or link is not self._link:
@@ -495,14 +466,19 @@ class Connection:
             return
         if self._more_reads:
             link.note_read(self._read_until)
+        if self._rounds:
+            self._rounds -= 1
+            now = self._loop.time()
+            unread = link.unread(now)
+            if unread:
+                self._read_round(unread, now)
+                return
         self._deliver(self._session.tick(self._read_until))
         now = self._loop.time()
         if self._link is link:
-            data = self._session.data_to_send(now)
-            if data:
-                if self._traced:
-                    self._trace("sent", data, now)
-                link.write(data)
+            request = self._session.next_request(now)
+            if request is not None:
+                self._send(link, request, now)
         self._advance(now)
 
     def _set_timer(self, when: float) -> None:
@@ -545,7 +521,9 @@ class Connection:
                     subscription.put(event)
             elif isinstance(event, Failed):
                 if event.request.command.code != _READ_REALTIME or event.request.switch is not None:
-                    self._discard_undelivered(self._link)
+                    link = self._link
+                    if link is not None and event.request.attempts:
+                        self._discard_failed(link)
                 # Each waiter gets its own exception object: a task that raises it adds its traceback to it.
                 error = event.error
                 for waiter in event.request.waiters:
@@ -554,8 +532,3 @@ class Connection:
                         error = twin(error)
             elif isinstance(event, LinkFailed):
                 self._drop_link(event.error)
-
-
-def _release(waiter: asyncio.Future[bool], closed: bool, /) -> None:
-    if not waiter.done():
-        waiter.set_result(closed)

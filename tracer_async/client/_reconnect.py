@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from contextlib import AbstractAsyncContextManager
 
-from tracer_async.client._connection import Connection, ConnectionState
+from tracer_async.client._connection import Connection
 from tracer_async.client._options import Target
 from tracer_async.client._retrying import Retrying
+from tracer_async.client._status import ConnectionState
 from tracer_async.errors import TracerError
 from tracer_async.transport._link import Link
 from tracer_async.transport._opening import open_link
@@ -34,13 +35,13 @@ class LinkKeeper:
         self._retrying = Retrying(target.session.name, target.backoff, _log_failed)
 
     async def run(self, opened: asyncio.Future[None] | None) -> None:
-        """Open the link, and open it again whenever it is lost.
+        """Open the link, and open it again whenever it is lost, until the connection is closed.
 
         *opened* gets the outcome of the first attempt. If that is an error, `run` returns. Without *opened* it retries.
         """
         connection, retrying = self._connection, self._retrying
         loop = asyncio.get_running_loop()
-        while True:
+        while not connection.status.closed:
             frames = connection.stats.frames
             try:
                 link = await self._open()
@@ -54,12 +55,12 @@ class LinkKeeper:
                 if opened is not None and not opened.done():
                     opened.set_result(None)
                 retrying.opened()
-                connection.set_state(ConnectionState.UP)
+                connection.status.set(ConnectionState.UP)
                 # Shielded: a cancellation of this task must not cancel the future of the link.
                 await asyncio.shield(link.lost)
                 good_frames = connection.stats.frames > frames
                 delay = retrying.lost(connection.down_cause, loop.time(), good_frames=good_frames)
-            connection.set_state(ConnectionState.DOWN)
+            connection.status.set(ConnectionState.DOWN)
             await asyncio.sleep(delay)
 
     async def _open(self) -> Link:

@@ -98,11 +98,10 @@ class _LossLog:
 
     def opened(self) -> None:
         """Log that the link was opened."""
-        if self._up:
-            self._write(logging.DEBUG, f"{self._name}: connected")
-        elif self._logged:
-            # At the level of the loss: otherwise a log that has the loss would lack its end.
-            self._write(logging.WARNING, f"{self._name}: reconnected")
+        # At the level of the loss: otherwise a log that has the loss would lack its end. The text is about the
+        # connection only, because the controller may not answer yet.
+        if self._up or self._logged:
+            self._write(logging.DEBUG if self._up else logging.WARNING, f"{self._name}: connection established")
         self._up = True
 
     def not_opened(self, error: TracerError, delay: float, now: float) -> None:

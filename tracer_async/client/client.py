@@ -8,11 +8,13 @@ from contextlib import AbstractAsyncContextManager
 from math import inf
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from tracer_async.client._connection import Connection, ConnectionState, running_loop
+from tracer_async.client._connection import Connection, running_loop
 from tracer_async.client._options import Target
 from tracer_async.client._reconnect import LinkKeeper
 from tracer_async.client._recording import LineRecorder
+from tracer_async.client._status import ConnectionState
 from tracer_async.client._timer_wheel import CallAt
+from tracer_async.client._trace import Trace
 from tracer_async.client.polling import poll
 from tracer_async.client.reading import Reading
 from tracer_async.client.subscription import Subscription
@@ -61,7 +63,7 @@ class TracerClient:
     :param retries: How often a request without an answer is sent again. Settings are never sent again.
     :param fence: Seconds for which nothing is sent after a request was abandoned, unless its reply comes earlier.
     :param connect_timeout: Maximum seconds of an attempt to connect, and maximum seconds that a request waits for a
-        connection.
+        connection. If that connection is lost before the request can be sent, it waits again, at most *retries* times.
     :param backoff: Initial and maximum delay between attempts to reconnect, in seconds. Each delay is shortened at
         random by up to half. Only a good frame resets it to the initial delay.
     :param max_timeouts: Consecutive requests without an answer after which a network connection is closed and
@@ -160,7 +162,7 @@ class TracerClient:
         if self._connection is not None:
             self._connection.check_loop()
             raise LinkClosedError(self.url, "the client has already been opened: open it only once")
-        connection = self._connection = Connection(self._target.session, call_at, self._recorder)
+        connection = self._connection = Connection(self._target.session, Trace(self.url, self._recorder), call_at)
         self._opened = opened
         keeper = LinkKeeper(self._target, connection, places)
         # Stored, because asyncio keeps only a weak reference to a running task.
@@ -194,7 +196,11 @@ class TracerClient:
 
         A client that was never opened counts as closed. Raises RuntimeError in another event loop.
         """
-        return self._connection is None or await self._connection.wait_closing(until)
+        connection = self._connection
+        if connection is None:
+            return True
+        connection.check_loop()
+        return await connection.status.wait_closed(until)
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -285,7 +291,7 @@ class TracerClient:
     @property
     def state(self) -> ConnectionState:
         """The state of the connection."""
-        return self._connection.state if self._connection is not None else ConnectionState.CLOSED
+        return self._connection.status.state if self._connection is not None else ConnectionState.CLOSED
 
     def state_changes(self) -> Subscription[ConnectionState]:
         """Return an async iterator over each new state of the connection. It ends when the client is closed.
@@ -294,7 +300,8 @@ class TracerClient:
         """
         connection = self._open_connection()
         watcher: Subscription[ConnectionState] = Subscription(64)
-        connection.watch(watcher)
+        connection.check_loop()
+        connection.status.watch(watcher)
         return watcher
 
     @property

@@ -27,7 +27,8 @@ class Reading(NamedTuple):
     It counts from the moment when the request was sent. If an earlier request is unanswered and this may be its reply,
     it counts from that request. A reply that is more than `LATE_REPLY_WINDOW` seconds late is not detected."""
     skipped: int = 0
-    """Number of ticks that were left out since the previous reading, because that reading took too long."""
+    """Number of ticks that were left out since the previous reading: that reading took too long, the application asked
+    too late for the next one, or the *capacity* of a fleet was full."""
 
     @property
     def ok(self) -> bool:

@@ -18,7 +18,7 @@ from threading import Lock
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
-from tracer_async.transport._undelivered import clear_output, holds_output, is_internet, reset_on_close
+from tracer_async.transport._undelivered import clear_output, is_internet, reset_on_close, undelivered
 
 if sys.platform != "win32":
     import fcntl
@@ -68,7 +68,7 @@ _scratches_lock = Lock()
 
 
 def _scratch(loop: asyncio.AbstractEventLoop) -> _Scratch:
-    # The event loop of Windows starts a read before bytes arrive, so each link needs its own buffer.
+    # An event loop of Windows may start a read before bytes arrive. Then each link needs its own buffer.
     if sys.platform == "win32":
         return _Scratch(loop)
     with _scratches_lock:
@@ -135,7 +135,8 @@ class Link(asyncio.BufferedProtocol):
             return
         self._descriptor = _descriptor(transport)
         encrypted = transport.get_extra_info("sslcontext") is not None
-        self._sized = not encrypted and transport.get_extra_info("socket") is not None
+        # asyncio's event loop of Windows reads into a buffer of its own first.
+        self._sized = sys.platform != "win32" and not encrypted and transport.get_extra_info("socket") is not None
         if not encrypted:
             # Not with TLS: the transport may already hold bytes that came with the end of the handshake.
             self.unread(self._scratch.time())
@@ -248,20 +249,30 @@ class Link(asyncio.BufferedProtocol):
             # nothing then.
             asyncio.get_running_loop().call_soon(self.connection_lost, None)
 
-    def discard_output(self) -> bool:
-        """Discard written bytes that have not left this machine. Return True if that needs a call of `abort`."""
+    def undelivered(self) -> int | None:
+        """Return the number of written bytes that have not left this machine, or None if that is not known.
+
+        With TLS these are encrypted bytes, which are more. On a Unix socket or a pseudo-terminal, bytes have left when
+        the kernel has them.
+        """
         transport = self._transport
         if transport is None or transport.is_closing():
-            return False
+            return 0
+        sock = transport.get_extra_info("socket")
+        if sock is None and transport.get_extra_info("serial") is None:
+            return 0  # a custom transport that shows neither: there is nothing that could be discarded
+        held = transport.get_write_buffer_size()
+        if sock is not None and not is_internet(sock):
+            return held
+        in_kernel = undelivered(self._descriptor)
+        return None if in_kernel is None else held + in_kernel
+
+    def _discard(self, transport: asyncio.Transport) -> None:
         sock = transport.get_extra_info("socket")
         if sock is None:
             clear_output(transport.get_extra_info("serial"))
-            return False
-        return is_internet(sock) and (transport.get_write_buffer_size() > 0 or holds_output(sock))
-
-    def _discard(self, transport: asyncio.Transport) -> None:
-        if self.discard_output():
-            self.reset_address = reset_on_close(transport.get_extra_info("socket")) or self.reset_address
+        elif is_internet(sock) and self.undelivered() != 0:
+            self.reset_address = reset_on_close(sock) or self.reset_address
 
 
 def _descriptor(transport: asyncio.BaseTransport) -> int:

@@ -13,7 +13,7 @@ if sys.platform != "win32":
     import fcntl
     import termios
 
-__all__ = ["clear_output", "holds_output", "is_internet", "reset_on_close"]
+__all__ = ["clear_output", "is_internet", "reset_on_close", "undelivered"]
 
 # With this option a close sends a reset, and the kernel discards all undelivered bytes.
 _LINGER_RESET = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
@@ -24,16 +24,19 @@ def is_internet(sock: Any) -> bool:
     return sock.family in (socket.AF_INET, socket.AF_INET6)
 
 
-def holds_output(sock: Any) -> bool:
-    """Return whether the kernel has bytes that the other side has not acknowledged. True if that is not known."""
+def undelivered(descriptor: int) -> int | None:
+    """Return the number of bytes in the kernel that have not left this machine, or None if that is not known.
+
+    Over TCP, bytes have left it when the other side has acknowledged them.
+    """
     if sys.platform == "win32":
-        return True
+        return None
     count = array("i", [0])
     try:
-        fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, count)  # has the same number as SIOCOUTQ, the one for sockets
+        fcntl.ioctl(descriptor, termios.TIOCOUTQ, count)  # has the same number as SIOCOUTQ, the one for sockets
     except OSError:
-        return True
-    return count[0] > 0
+        return None
+    return count[0]
 
 
 def reset_on_close(sock: Any) -> tuple[Any, ...] | None:

@@ -1,4 +1,4 @@
-"""Logs and records the bytes of a conversation."""
+"""Logs and records the bytes between one client and its controller. Both drivers use it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from tracer_async.client._recording import LineRecorder
 
 __all__ = ["Trace"]
 
+# At level DEBUG. The arguments are the name of the controller, "sent" or "received", and the bytes in hexadecimal.
 _wire = logging.getLogger("tracer_async.wire")
 
 
@@ -21,6 +22,16 @@ class Trace:
         self._recorder = recorder
         self.active = False
         """Whether anything wants the bytes. Checked once for each link, because the check is slow."""
+
+    def begin(self, now: float, timeout: float) -> None:
+        """Begin the recording of a client that waits *timeout* for answers."""
+        if self._recorder is not None:
+            self._recorder.begin(self._name, now, timeout=timeout)
+
+    def end(self) -> None:
+        """Record nothing more."""
+        if self._recorder is not None:
+            self._recorder.end()
 
     def link_up(self, now: float) -> None:
         """Record that the link was established."""
@@ -37,11 +48,11 @@ class Trace:
         """Log and record what the client has sent."""
         self._bytes("sent", "client", data, now)
 
-    def received(self, data: bytes, now: float) -> None:
+    def received(self, data: bytes | memoryview, now: float) -> None:
         """Log and record what the client has received."""
         self._bytes("received", "controller", data, now)
 
-    def _bytes(self, verb: str, sender: str, data: bytes, now: float) -> None:
+    def _bytes(self, verb: str, sender: str, data: bytes | memoryview, now: float) -> None:
         if self._recorder is not None:
             self._recorder.record(sender, data, now)
         if _wire.isEnabledFor(logging.DEBUG):

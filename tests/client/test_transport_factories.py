@@ -1,0 +1,133 @@
+"""Whatever a custom transport factory does, the client can be closed, retries, and reports the true cause."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from tests.descriptors import open_files, wait_until_closed
+from tests.promise.bridges import LOOPS, SECONDS, VOLTAGE, Bridge, run
+from tracer_async import LinkClosedError, LinkError, LinkTimeoutError, TracerClient
+
+loops = pytest.mark.parametrize("loop", LOOPS)
+
+
+class Connecting:
+    """A factory that connects to a bridge only when it is cancelled. Its second attempt can be cancelled."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.attempts = 0
+        self.waiting = asyncio.Event()
+
+    async def __call__(self, make_protocol: Callable[[], Any]) -> tuple[Any, Any]:
+        self.attempts += 1
+        self.waiting.set()
+        if self.attempts > 1:
+            await asyncio.Event().wait()
+        # As asyncio.wait_for of Python 3.11 does if the cancellation comes in the step in which it is done.
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return await asyncio.get_running_loop().create_connection(make_protocol, "127.0.0.1", self._port)
+
+
+@loops
+@pytest.mark.parametrize("start_offline", [False, True])
+def test_a_client_can_be_closed_although_its_factory_ignores_the_cancellation(loop: Any, start_offline: bool) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(SECONDS), Bridge() as bridge:
+            before = open_files()
+            factory = Connecting(bridge.port)
+            tracer = TracerClient(factory, start_offline=start_offline, connect_timeout=600.0, backoff=(0.001, 0.001))
+            opening = asyncio.create_task(tracer.open())
+            await factory.waiting.wait()
+            await tracer.aclose()
+            with suppress(LinkClosedError):
+                await opening
+            assert factory.attempts == 1
+            await wait_until_closed(before)
+
+    run(loop, main())
+
+
+class FailsFirst:
+    """A factory whose first call raises an exception. Later calls connect."""
+
+    def __init__(self, error: BaseException, port: int) -> None:
+        self._error: BaseException | None = error
+        self._port = port
+
+    async def __call__(self, make_protocol: Callable[[], Any]) -> tuple[Any, Any]:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        return await asyncio.get_running_loop().create_connection(make_protocol, "127.0.0.1", self._port)
+
+
+class OfTheFactory(BaseException):  # not an error: as GeneratorExit, it is not an Exception
+    """An exception that only the factory knows."""
+
+
+ANY_ERROR = [asyncio.CancelledError, GeneratorExit, StopIteration, OfTheFactory, MemoryError]
+
+
+@loops
+@pytest.mark.parametrize("kind", ANY_ERROR)
+def test_a_client_retries_after_any_exception_of_its_factory(loop: Any, kind: type[BaseException]) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(SECONDS), Bridge() as bridge:
+            factory = FailsFirst(kind("why"), bridge.port)
+            options: dict[str, Any] = {"start_offline": True, "backoff": (0.01, 0.01)}
+            async with TracerClient(factory, connect_timeout=SECONDS, **options) as tracer:
+                assert (await tracer.read_realtime()).battery_voltage == VOLTAGE
+
+    run(loop, main())
+
+
+@loops
+@pytest.mark.parametrize("kind", ANY_ERROR)
+def test_open_raises_link_error_after_any_exception_of_its_factory(loop: Any, kind: type[BaseException]) -> None:
+    async def main() -> None:
+        with pytest.raises(LinkError, match="could not be opened"):
+            await TracerClient(FailsFirst(kind("why"), 0)).open()
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("raised", [TimeoutError(), TimeoutError(110, "Connection timed out")], ids=["own", "kernel"])
+async def test_a_timeout_of_a_factory_does_not_name_the_timeout_of_the_client(raised: TimeoutError) -> None:
+    with pytest.raises(LinkTimeoutError, match="timed out") as caught:
+        await TracerClient(FailsFirst(raised, 0), connect_timeout=600.0).open()
+    assert "600" not in str(caught.value)
+
+
+def test_a_client_that_its_event_loop_has_left_behind_is_collected_without_an_exception(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The interpreter ends its coroutines with GeneratorExit, and they must not take that for a failed attempt."""
+    unraisable: list[Any] = []
+    monkeypatch.setattr("sys.unraisablehook", unraisable.append)
+    waiting = threading.Event()
+
+    async def never(make_protocol: Callable[[], Any]) -> tuple[Any, Any]:
+        waiting.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def main() -> None:
+        await TracerClient(never, start_offline=True).open()
+        while not waiting.is_set():
+            await asyncio.sleep(0)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main())
+    loop.close()
+    del loop
+    gc.collect()
+    assert unraisable == []
