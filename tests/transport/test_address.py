@@ -35,6 +35,7 @@ from tracer_async.transport.address import (
         ("TCP://Bridge:8088/", TcpAddress("bridge", 8088)),
         ("tcp://[fe80::1]:23", TcpAddress("fe80::1", 23)),
         ("[::1]:23", TcpAddress("::1", 23)),
+        ("tcp://[FE80::1%enP3p49s0]:8088", TcpAddress("fe80::1%enP3p49s0", 8088)),
         ("bridge.local:8088", TcpAddress("bridge.local", 8088)),
         ("tls://bridge.example:8899", TcpAddress("bridge.example", 8899, tls=True)),
         ("unix:/run/tracer.sock", UnixAddress("/run/tracer.sock")),

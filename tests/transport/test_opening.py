@@ -93,6 +93,43 @@ async def test_a_port_without_permission_raises_port_permission_error(
 
 
 @posix
+@pytest.mark.parametrize("call", ["tcgetattr", "tcsetattr"])
+async def test_the_error_for_a_port_that_cannot_be_configured_has_the_reason_of_the_system(
+    call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call is replaced, because a pseudo-terminal accepts everything."""
+    import termios
+
+    def fail(*_: Any) -> None:
+        raise termios.error(errno.EIO, os.strerror(errno.EIO))
+
+    async with serve_pty() as url:
+        monkeypatch.setattr(termios, call, fail)
+        await check_open_fails(f"{url}?backend=pyserial", LinkError, os.strerror(errno.EIO))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems set the baud rate with another call")
+async def test_a_baud_rate_that_the_adapter_lacks_raises_address_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call is replaced, because a pseudo-terminal accepts any baud rate."""
+    import fcntl
+
+    really_call = fcntl.ioctl
+    set_rate = 0x402C542B  # TCSETS2
+
+    def refuse(descriptor: Any, request: int, *args: Any) -> Any:
+        if request == set_rate:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return really_call(descriptor, request, *args)
+
+    async with serve_pty() as url:
+        before = open_files()
+        monkeypatch.setattr(fcntl, "ioctl", refuse)
+        with pytest.raises(AddressError, match="12345"):
+            await TracerClient(f"{url}?backend=pyserial&baudrate=12345").open()
+        assert open_files() <= before
+
+
+@posix
 @pytest.mark.parametrize("first", ["pyserial", "serialx"])
 @pytest.mark.parametrize("second", ["pyserial", "serialx"])
 async def test_a_second_open_of_a_serial_port_raises_port_busy_error(first: str, second: str) -> None:

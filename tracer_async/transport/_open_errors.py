@@ -29,17 +29,22 @@ _NO_TLS = "Does the bridge speak TLS on this port? If not, write tcp:// instead 
 _NO_PERMISSION = (errno.EACCES, errno.EPERM)
 
 
-def explain(name: str, error: BaseException, timeout: float) -> TracerError:
-    """Return the error for what a transport raised while *name*, an address, was opened within *timeout* seconds."""
+def explain(name: str, error: BaseException, timeout: float | None) -> TracerError:
+    """Return the error for what a transport raised while *name*, an address, was opened.
+
+    A TimeoutError without a number means that *timeout* seconds have passed. With None, the limit was another one.
+    """
     try:
         text = str(error)
     except Exception:  # noqa: BLE001  # the error of a custom transport factory may raise anything, here too
         text = type(error).__name__
     if isinstance(error, ssl.CertificateError | ssl.SSLError):
         return _tls(name, error, text)
-    # Linux gives up a connection attempt itself after about 2 minutes, with ETIMEDOUT.
     if isinstance(error, TimeoutError) or _code(error) == errno.ETIMEDOUT:
-        return LinkTimeoutError(name, f"no connection within {timeout:g} s. {_timeout_advice(name)}")
+        # Linux gives up a connection attempt itself after about 2 minutes, with ETIMEDOUT.
+        own = timeout is not None and _code(error) is None
+        reason = f"no connection within {timeout:g} s" if own else "the attempt to connect timed out"
+        return LinkTimeoutError(name, f"{reason}. {_timeout_advice(name)}")
     if name.startswith("unix:"):
         known = _unix(name, error)
     elif name.startswith(("tcp:", "tls:")):
@@ -135,7 +140,7 @@ def _port(name: str, error: BaseException, text: str) -> LinkError | None:
             name, "another program has it open. Close that program, or let both connect to `tracer-async share`"
         )
     # The file exists, but it has no baud rate to set.
-    if code == errno.ENOTTY or "Could not configure port" in text:
+    if code == errno.ENOTTY:
         return PortNotFoundError(name, "not a serial port. `tracer-async ports` lists the serial ports")
     if isinstance(error, ConnectionRefusedError):
         return LinkRefusedError(name, "refused")

@@ -7,7 +7,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tracer_async.errors import AddressError, CaptureError, LinkError, MissingExtraError
 from tracer_async.transport._link import Link
@@ -61,33 +61,39 @@ async def open_link(
         made[-1].opening = True
         return made[-1]
 
+    loop = asyncio.get_running_loop()
+    task = cast("asyncio.Task[Any]", asyncio.current_task(loop))  # there is one: asyncio.timeout needs it
+    cancelled_before = task.cancelling()
+    limit = asyncio.timeout(timeout)
     try:
-        async with asyncio.timeout(timeout):
+        async with limit:
             if isinstance(factory, TcpOpener):
                 await factory(make, local_address)
             else:
                 await factory(make)
-            if not made:
-                raise LinkError(name, "the transport factory returned without calling its protocol factory")
-            made[-1].opened()
-            return made[-1]
+        if task.cancelling() > cancelled_before:  # the factory has swallowed the cancellation
+            raise asyncio.CancelledError
+        if not made:
+            raise LinkError(name, "the transport factory returned without calling its protocol factory")
+        made[-1].opened()
+        return made[-1]
     except BaseException as error:
         for link in made:
             link.abort()
             link.opened()
-        if isinstance(error, _PASSED_ON):
+        # If this task does not run, its coroutine is being closed: GeneratorExit does not come from the factory then.
+        if isinstance(error, _PASSED_ON) or asyncio.current_task(loop) is not task:
             raise
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
+        if task.cancelling() > cancelled_before:
             # The task was cancelled. A custom factory may have turned the cancellation into another error.
             raise asyncio.CancelledError from error
         # A custom factory may raise anything, even CancelledError from a task of its own. That is a failed attempt and
         # must not end the client.
-        raise explain(name, error, timeout) from error
+        raise explain(name, error, timeout if limit.expired() else None) from error
 
 
 # Raised unchanged: errors with an explanation, and exceptions that are not a failure to open.
-_PASSED_ON = (LinkError, AddressError, MissingExtraError, KeyboardInterrupt, SystemExit, GeneratorExit)
+_PASSED_ON = (LinkError, AddressError, MissingExtraError, KeyboardInterrupt, SystemExit)
 
 
 def _unix(address: UnixAddress) -> TransportFactory:

@@ -25,19 +25,25 @@ class PortTransport(serial_asyncio.SerialTransport):  # type: ignore[misc]  # th
 
         def _read_ready(self) -> None:
             # The original calls select(). It fails for descriptors above 1023, and the event loop would then call this
-            # method in an endless loop.
+            # method in an endless loop. It also calls _close() after an error, which waits until all output is sent:
+            # that never happens if the other side takes no bytes.
             try:
                 data = os.read(self._serial.fd, self._max_read_size)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
-                self._close(serial.SerialException(f"read failed: {error}"))
+                self._abort(serial.SerialException(f"read failed: {error}"))
                 return
             if data:
                 self._protocol.data_received(data)
             else:
                 # An unplugged port is always readable and has no bytes.
-                self._close(serial.SerialException("the port was unplugged"))
+                self._abort(serial.SerialException("the port was unplugged"))
+
+    def _fatal_error(self, exc: Exception, message: str = "") -> None:  # noqa: ARG002  # called by the base class
+        # The original also reports an error in the event loop. But an unplugged port is no error in the program: the
+        # client reconnects, and logs the cause.
+        self._abort(exc)
 
     def abort(self) -> None:
         """Close at once, and discard what was not sent."""

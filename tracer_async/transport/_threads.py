@@ -15,24 +15,13 @@ from contextlib import suppress
 from threading import Lock, Thread
 from typing import Any, TypeVar
 
-__all__ = ["call", "share"]
+__all__ = ["call", "share", "wait_for_turn"]
 
 R = TypeVar("R")
 
-
-def call(function: Callable[..., R], *args: Any, discard: Callable[[R], object] | None = None) -> asyncio.Future[R]:
-    """Call *function* in a new thread.
-
-    If the future is cancelled, or its event loop is closed, *discard* is called with the result.
-    """
-    future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-    _start(lambda: _settle([future], *_outcome(function, args), discard), function)
-    return future
-
-
-# Seconds after which a new caller starts another call instead of waiting for one that hangs, and the maximum number of
-# running calls with one key.
-_SHARE_TIME = 30.0
+# Seconds after which another call with the same key may be started although one hangs, and the maximum number of
+# running calls with one key. Another call may succeed: a device that was replaced has the name or path of the old one.
+_PATIENCE = 30.0
 _MAX_CALLS = 4
 
 
@@ -43,55 +32,99 @@ class _Call:
         self.begun = time.monotonic()
         self.futures: list[asyncio.Future[Any]] = []
 
+    def new_future(self) -> asyncio.Future[Any]:
+        """Return a future that waits for this call. The caller holds the lock."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        # A client tries to connect again and again while a call hangs. Drop the futures of attempts that were
+        # cancelled, so that the list does not grow.
+        self.futures[:] = [other for other in self.futures if not other.cancelled()]
+        self.futures.append(future)
+        return future
+
 
 _lock = Lock()
-_shared: dict[Hashable, list[_Call]] = {}
+_running: dict[Hashable, list[_Call]] = {}
 if sys.platform != "win32":
     # A forked child has no threads: a lock held by one, or a call that one has started, would never end there.
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
-    os.register_at_fork(after_in_child=_shared.clear)
+    os.register_at_fork(after_in_child=_running.clear)
 
 
-def share(key: Hashable, function: Callable[..., R], *args: Any) -> asyncio.Future[R]:
-    """Call *function* in a new thread, or wait for a running call with the same *key*."""
+def call(
+    function: Callable[..., R], *args: Any, key: Hashable = None, discard: Callable[[R], object] | None = None
+) -> asyncio.Future[R]:
+    """Call *function* in a new thread. `wait_for_turn` with the same *key* waits for its end.
+
+    If the future is cancelled, or its event loop is closed, *discard* is called with the result.
+    """
     future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+    key = object() if key is None else key
+    running = _Call()
     with _lock:
-        calls = _shared.setdefault(key, [])
-        if calls and (len(calls) >= _MAX_CALLS or time.monotonic() < calls[-1].begun + _SHARE_TIME):
-            call = calls[-1]
-            # A client retries a name that hangs again and again. Drop the futures of attempts that were cancelled, so
-            # that the list does not grow.
-            call.futures[:] = [other for other in call.futures if not other.cancelled()]
-            call.futures.append(future)
-            return future
-        call = _Call()
-        call.futures.append(future)
-        calls.append(call)
+        _running.setdefault(key, []).append(running)
 
     def run() -> None:
-        outcome = _outcome(function, args)
-        _end(key, call)
-        _settle(call.futures, *outcome, None)
+        _settle([future], *_outcome(function, args), discard, key)
+        _end(key, running)
+        _settle(running.futures, None, None)
 
-    try:
-        _start(run, function)
-    except BaseException:
-        _end(key, call)
-        raise
+    _start(run, function, key, running)
     return future
 
 
-def _end(key: Hashable, call: _Call) -> None:
+async def wait_for_turn(key: Hashable) -> None:
+    """Wait until no call with *key* is running, or until another one may be started although some hang."""
+    while True:
+        with _lock:
+            running = _to_wait_for(key)
+            if running is None:
+                return
+            ended = running.new_future()
+        await ended
+
+
+def share(key: Hashable, function: Callable[..., R], *args: Any) -> asyncio.Future[R]:
+    """Call *function* in a new thread, or wait for the result of a running call with the same *key*."""
     with _lock:
-        calls = _shared.get(key, [])
-        if call in calls:
-            calls.remove(call)
+        joined = _to_wait_for(key)
+        if joined is not None:
+            return joined.new_future()
+        running = _Call()
+        future = running.new_future()
+        _running.setdefault(key, []).append(running)
+
+    def run() -> None:
+        outcome = _outcome(function, args)
+        _end(key, running)
+        _settle(running.futures, *outcome)
+
+    _start(run, function, key, running)
+    return future
+
+
+def _to_wait_for(key: Hashable) -> _Call | None:
+    """Return the running call to wait for, or None if another one may be started. The caller holds the lock."""
+    calls = _running.get(key, [])
+    if not calls or (len(calls) < _MAX_CALLS and time.monotonic() >= calls[-1].begun + _PATIENCE):
+        return None
+    return calls[-1]
+
+
+def _end(key: Hashable, running: _Call) -> None:
+    with _lock:
+        calls = _running.get(key, [])
+        if running in calls:
+            calls.remove(running)
         if not calls:
-            _shared.pop(key, None)
+            _running.pop(key, None)
 
 
-def _start(run: Callable[[], None], function: Callable[..., Any]) -> None:
-    Thread(target=run, name=f"tracer_async {getattr(function, '__name__', 'call')}", daemon=True).start()
+def _start(run: Callable[[], None], function: Callable[..., Any], key: Hashable, running: _Call) -> None:
+    try:
+        Thread(target=run, name=f"tracer_async {getattr(function, '__name__', 'call')}", daemon=True).start()
+    except BaseException:
+        _end(key, running)
+        raise
 
 
 def _outcome(function: Callable[..., R], args: tuple[Any, ...]) -> tuple[R | None, BaseException | None]:
@@ -106,7 +139,8 @@ def _settle(
     futures: list[asyncio.Future[Any]],
     result: Any,
     error: BaseException | None,
-    discard: Callable[[Any], object] | None,
+    discard: Callable[[Any], object] | None = None,
+    key: Hashable = None,
 ) -> None:
     """Set the outcome of the futures, each in its own event loop. Runs in the thread of the call."""
 
@@ -118,12 +152,16 @@ def _settle(
                 future.set_exception(error)
         elif error is None and discard is not None:
             # In another thread: a driver that blocks while it opens a port may block while it closes it.
-            Thread(target=discard, args=(result,), daemon=True).start()
+            call(_discard, discard, result, key=key)
 
     for future in futures:
         try:
             future.get_loop().call_soon_threadsafe(settle, future)
         except RuntimeError:  # the event loop is closed
             if error is None and discard is not None:
-                with suppress(Exception):
-                    discard(result)
+                _discard(discard, result)
+
+
+def _discard(discard: Callable[[Any], object], result: Any) -> None:
+    with suppress(Exception):
+        discard(result)

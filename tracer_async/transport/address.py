@@ -183,7 +183,9 @@ def _host_and_port(scheme: str, rest: str) -> tuple[str, int]:
         raise ValueError(f"the port is missing; {right}")
     if not (port.isascii() and port.isdigit() and len(port) <= 9 and 1 <= int(port) <= 65535):
         raise ValueError(f"the port must be a whole number from 1 to 65535, not {port!r}")
-    return host.lower(), int(port)
+    # The zone of an IPv6 address is the name of a network interface, which may have capital letters.
+    host, percent, zone = host.partition("%")
+    return host.lower() + percent + zone, int(port)
 
 
 # Options. Each kind of address has its own, checked with the ranges that the rest of the library uses.
