@@ -10,7 +10,9 @@ A script of it runs on Python 3 after a change of its import line::
 Behind it works the blocking client `tracer_async.sync.TracerClient`. So no late, doubled or damaged reply is taken for
 an answer, requests are repeated, and a switch of the load is verified. These things differ from ``tracermppt``:
 
-- A call may take up to 5 s, not 1 s, before it raises `TracerSyncTimeout`.
+- A reading without an answer raises `TracerSyncTimeout` after about 5 s, not 1 s. A switch of the load takes at most
+  about 26 s, and mostly 5 to 10 s, until it raises it: the command and the readings that verify it are repeated.
+- If there is no connection, a call waits up to 5 s for one.
 - A lost connection is opened again by the next call.
 - Errors of the connection are `tracer_async.LinkError`, also an `OSError`; not ``serial.SerialException``.
 - A serial port is opened exclusively, so another program cannot use it at the same time.
@@ -110,9 +112,12 @@ class _Tracer:
             raise _translated(error)  # noqa: B904  # it has its cause
 
     def send(self, cmd: Commands, args: str | bytes = b"") -> None:
-        """Send a command, with binary data. `read` returns its answer. Raises OSError if there is no connection."""
+        """Send a command, with binary data, and wait for its answer. `read` returns it, or raises what came instead.
+
+        Raises OSError if there is no connection, or if it is lost.
+        """
         data = args.encode("latin-1") if isinstance(args, str) else args
-        self._sent = cmd
+        self._sent, self._outcome = cmd, None
         try:
             if cmd is Commands.ManualControl:
                 self._outcome = self.set_load_on(data != b"\x00")
@@ -123,7 +128,10 @@ class _Tracer:
         except TracerException as error:
             self._outcome = error
         except TracerError as error:
-            self._outcome = _translated(error)
+            translated = _translated(error)
+            if translated is error:
+                raise
+            self._outcome = translated
 
     def read(self, expected_cmd: Commands | None = None) -> dict[str, Any]:
         """Return the answer to the last `send`. Raises a `TracerException`."""

@@ -131,3 +131,32 @@ def test_a_refused_load_is_reported_as_it_was() -> None:
         with pytest.raises(compat.TracerSyncTimeout, match=r"send\(\) first"):
             tracer.read()
         tracer.close()
+
+
+def test_send_raises_an_error_of_the_connection_and_read_only_those_of_tracermppt(short_times: None) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    tracer = compat.NetTracer("127.0.0.1", port)
+    for command, data in [
+        (compat.Commands.ReadRealtime, b""),
+        (compat.Commands.ReadRealtime, b"\x00"),
+        (compat.Commands.ManualControl, b"\x01"),
+    ]:
+        with pytest.raises(LinkTimeoutError):
+            tracer.send(command, data)
+        with pytest.raises(compat.TracerSyncTimeout, match=r"send\(\) first"):
+            tracer.read()
+    tracer.close()
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00"])
+def test_read_raises_what_came_instead_of_the_answer_to_send(data: bytes, short_times: None) -> None:
+    def malformed(controller: StampingController, request: Request) -> Replies:
+        return [(0, frame(READ, bytes(23)))]
+
+    with line_of("pyserial", malformed) as line:
+        tracer = compat.Tracer(arguments(line)[0])
+        tracer.send(compat.Commands.ReadRealtime, data)
+        with pytest.raises(compat.TracerMalformedDataError):
+            tracer.read()
+        tracer.close()

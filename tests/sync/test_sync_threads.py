@@ -98,6 +98,22 @@ def test_a_close_ends_the_calls_of_other_threads(kind: str) -> None:
         pass
 
 
+def test_a_close_ends_the_polls_of_all_threads() -> None:
+    with line_of("tcp") as line, client(line) as tracer, ThreadPoolExecutor(4) as pool:
+        begun = threading.Barrier(5)
+
+        def poll() -> int:
+            readings = tracer.poll(1e6)
+            checked(line.controller, next(readings))
+            begun.wait(10)
+            return len(list(readings))
+
+        polls = [pool.submit(poll) for _ in range(4)]
+        begun.wait(10)
+        tracer.close()
+        assert [done.result(10) for done in polls] == [0] * 4
+
+
 def test_threads_that_wait_for_the_same_reading_get_its_failure() -> None:
     deaf = Deaf()
     with line_of("tcp", deaf) as line, client(line, timeout=0.5, retries=0) as tracer, ThreadPoolExecutor(8) as pool:

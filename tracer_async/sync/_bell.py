@@ -13,9 +13,11 @@ __all__ = ["Bell"]
 class Bell:
     """Waits for one descriptor at a time. A wait may be interrupted at any moment: it changes nothing."""
 
-    __slots__ = ("_descriptor", "_heard", "_output", "_poll", "_rung")
+    __slots__ = ("_descriptor", "_heard", "_output", "_poll", "_rung", "is_rung")
 
     def __init__(self) -> None:
+        self.is_rung = False
+        """Whether it has been rung."""
         self._heard, self._rung = socket.socketpair()
         self._heard.setblocking(False)
         self._rung.setblocking(False)
@@ -43,7 +45,8 @@ class Bell:
         """
         if sys.platform == "win32":
             own = [] if self._descriptor < 0 else [self._descriptor]
-            select.select([self._heard, *own], own if output else [], [], seconds)
+            # select() refuses a negative number: the time may have passed since it was calculated.
+            select.select([self._heard, *own], own if output else [], [], max(0.0, seconds))
             return
         if output is not self._output and self._descriptor >= 0:
             self._poll.modify(self._descriptor, select.POLLIN | (select.POLLOUT if output else 0))
@@ -52,7 +55,8 @@ class Bell:
         self._poll.poll(seconds * 1000 if seconds > 0 else 0)
 
     def ring(self) -> None:
-        """End the present wait, and all later ones. Any thread may call this."""
+        """End the present wait, and all later ones. Any thread may call this, and a signal handler."""
+        self.is_rung = True
         with suppress(OSError):  # it is closed, or has been rung often
             self._rung.send(b"!")
 

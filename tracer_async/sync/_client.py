@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
-from threading import Event
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from tracer_async.client._connection import ConnectionState
 from tracer_async.client._options import is_on_network, session_options
 from tracer_async.client._recording import LineRecorder
 from tracer_async.client._results import reading_of
+from tracer_async.client._status import ConnectionState
 from tracer_async.client._ticks import Ticks
 from tracer_async.client.reading import Reading
 from tracer_async.errors import LinkClosedError, TracerError
@@ -25,6 +24,7 @@ from tracer_async.protocol import (
     WriteSettings,
 )
 from tracer_async.protocol._numbers import check_backoff, check_flag, check_number
+from tracer_async.sync._closed_flag import ClosedFlag
 from tracer_async.sync._driver import Driver
 from tracer_async.sync._opening import opener
 from tracer_async.transport.address import parse_address
@@ -43,12 +43,14 @@ _READ = ReadRealtime()
 class TracerClient:
     """The blocking client of one controller: ``with TracerClient(url) as tracer: tracer.read_realtime()``.
 
-    It has the methods, options, guarantees and errors of `tracer_async.TracerClient`, and needs neither an event loop
-    nor a thread. So it works only during a call: a lost connection is noticed and opened again by the next call.
+    It has the options, guarantees and errors of `tracer_async.TracerClient`, and its methods except `frames`,
+    `state_changes` and `wait_closed`; `close` replaces `aclose`. It needs neither an event loop nor a thread. So it
+    works only during a call: a lost connection is noticed and opened again by the next call.
 
     Any number of threads may call its methods. They take turns: a call waits for the calls of other threads, at most
     *connect_timeout* seconds. A reading that arrives in that time is the answer to all threads that wait for one. Each
-    call can be interrupted at any moment (Ctrl-C), and the next call works. Signal handlers may only call `close`.
+    call can be interrupted at any moment (Ctrl-C), and the next call works. Signal handlers may only call `close`. A
+    call that such a handler has interrupted closes the connection when it continues.
     A closed client cannot be opened again. After a fork the methods raise RuntimeError in the child: open a new client.
 
     :param url: ``/dev/ttyUSB0``, ``COM3``, ``host:port``, ``serial://``, ``tcp://``, ``tls://``, ``unix:``, ``sim:``.
@@ -58,7 +60,8 @@ class TracerClient:
     :param retries: How often a request without an answer is sent again. Settings are never sent again.
     :param fence: Seconds for which nothing is sent after a request was abandoned, unless its reply comes earlier.
     :param connect_timeout: Maximum seconds of an attempt to connect, and maximum seconds that a request waits for a
-        connection. It does not limit how long a serial port takes to open or a name to resolve.
+        connection. If that connection is lost before the request can be sent, it waits again, at most *retries* times.
+        It does not limit how long a serial port takes to open or a name to resolve.
     :param backoff: Initial and maximum delay between attempts to reconnect, in seconds. Each delay is shortened at
         random by up to half. Only a good frame resets it to the initial delay.
     :param max_timeouts: Consecutive requests without an answer after which a network connection is closed and
@@ -109,7 +112,7 @@ class TracerClient:
         self._recorder = recorder
         self._driver: Driver | None = None
         # Ends the waits of `poll`.
-        self._closed = Event()
+        self._closed = ClosedFlag()
 
     def __repr__(self) -> str:
         return f"<TracerClient {self.url} {self.state}>"
@@ -122,27 +125,27 @@ class TracerClient:
         Raises a `LinkError` if there is no connection now (unless *start_offline*), LinkClosedError if the client was
         opened or closed before.
         """
-        if self._closed.is_set():
+        if self._closed.is_set:
             raise LinkClosedError(self.url, "the client is closed and cannot be opened again: create a new one")
         if self._driver is not None:
             raise LinkClosedError(self.url, "the client has already been opened: open it only once")
         self._driver = Driver(self._options, self._opener, self._backoff, self._recorder)
-        if not self._start_offline:
-            try:
+        try:
+            if not self._start_offline:
                 self._driver.connect()
-            except BaseException:
-                self.close()
-                raise
+            self._open_driver()  # a signal handler may have closed it just now
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
-        """Close the client: calls of other threads fail with LinkClosedError, `poll` ends. May be called again."""
+        """Close the client: calls of other threads fail with LinkClosedError, `poll` ends. May be called again.
+
+        A signal handler may call it at any moment. If it has interrupted a call, that call closes the connection.
+        """
         self._closed.set()
         if self._driver is not None:
             self._driver.close()
-            recorder, self._recorder = self._recorder, None
-            if recorder is not None:
-                recorder.end()
-                recorder.close()
 
     def __enter__(self) -> Self:
         self.open()
@@ -251,6 +254,6 @@ class TracerClient:
     def _open_driver(self) -> Driver:
         if self._driver is None:
             raise LinkClosedError(self.url, "the client is not open: use it as `with TracerClient(...) as tracer`")
-        if self._closed.is_set():
+        if self._closed.is_set:
             raise LinkClosedError(self.url, "the client is closed")
         return self._driver

@@ -9,9 +9,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from tracer_async.client._connection import ConnectionState
 from tracer_async.client._retrying import Retrying
+from tracer_async.client._status import ConnectionState
 from tracer_async.client._suspend import SUSPEND_TOLERANCE, suspended_seconds
+from tracer_async.client._trace import Trace
 from tracer_async.errors import LinkClosedError, LinkError, TracerError
 from tracer_async.protocol import (
     Answer,
@@ -28,7 +29,6 @@ from tracer_async.protocol import (
 )
 from tracer_async.sync._bell import Bell
 from tracer_async.sync._opening import Opener, open_wire
-from tracer_async.sync._trace import Trace
 from tracer_async.sync._wires import Wire
 from tracer_async.transport._link import FRESH
 
@@ -36,8 +36,6 @@ __all__ = ["Conversation"]
 
 _READ = ReadRealtime()
 _READ_REALTIME = int(CommandCode.READ_REALTIME)
-# Looking a member up in its class takes long in Python 3.11.
-_CLOSED = ConnectionState.CLOSED
 
 
 class Conversation:
@@ -66,6 +64,7 @@ class Conversation:
         self.last: Answer[RealtimeData] | None = None
         """The last answer with a reading."""
         self.state = ConnectionState.CONNECTING
+        """The state of the link. Not CLOSED: when its bell is rung, the conversation ends."""
 
     @property
     def suspended(self) -> bool:
@@ -89,8 +88,7 @@ class Conversation:
         self._request = self._outcome = None
 
     def close(self, *, discard: bool = False) -> None:
-        """Close the link, and let the present call and all later ones fail. With *discard*, nothing is sent later."""
-        self.state = _CLOSED
+        """Close the link, between two calls. With *discard*, nothing is sent later."""
         now = time.monotonic()
         self.session.close(now)
         wire, self._wire = self._wire, None
@@ -123,7 +121,7 @@ class Conversation:
             raise RuntimeError(f"{self._options.name}: a signal handler has used the client during this call")
         now = time.monotonic()
         session, wire = self.session, self._wire
-        if self.state is _CLOSED:
+        if self._bell.is_rung:
             session.close(now)
             self._outcome = LinkClosedError(self._options.name, "the client was closed")
             return
@@ -238,7 +236,7 @@ class Conversation:
             now = time.monotonic()
             session.note_down(error)
             self._retry_at = now + self._retrying.not_opened(error, now)
-            self._set_state(ConnectionState.DOWN)
+            self.state = ConnectionState.DOWN
 
     def connect(self, timeout: float) -> None:
         """Open the link. Raises a `LinkError`."""
@@ -257,7 +255,7 @@ class Conversation:
         self._trace.link_up(now)
         self.session.link_up(now)
         self._retrying.opened()
-        self._set_state(ConnectionState.UP)
+        self.state = ConnectionState.UP
 
     def _lose_link(self, cause: Exception | None) -> None:
         """Close the link. If a command is unanswered, it is discarded: it must not arrive after this."""
@@ -274,7 +272,7 @@ class Conversation:
         good_frames = self.session.stats.frames > self._frames_before
         # The link may have been lost long ago: then the next attempt is due now.
         self._retry_at = self._empty_at + self._retrying.lost(cause, now, good_frames=good_frames)
-        self._set_state(ConnectionState.DOWN)
+        self.state = ConnectionState.DOWN
 
     def _drop_suspended(self) -> None:
         # After a suspend, the age of received bytes is unknown.
@@ -286,7 +284,3 @@ class Conversation:
         wire = self._wire
         if wire is not None and self.session.has_unanswered_command(time.monotonic()) and wire.discard_output():
             self._lose_link(LinkError(self._options.name, "a command could not be delivered and was discarded"))
-
-    def _set_state(self, state: ConnectionState) -> None:
-        if self.state is not _CLOSED:  # which is final
-            self.state = state

@@ -6,6 +6,9 @@ Two rules:
 2. An exception can come between any two operations: Ctrl-C raises KeyboardInterrupt. After an interrupt in a wait, the
    request is cancelled. After one elsewhere nothing is known about link and session, so both are given up. That happens
    at once; if it is interrupted too, at the begin of the next call.
+
+A signal handler may close the driver between any two operations of a call. It only rings the bell: the call still uses
+the link, and closes it at its end.
 """
 
 from __future__ import annotations
@@ -15,13 +18,14 @@ import time
 import traceback
 from collections.abc import Callable
 from operator import add, sub
-from threading import RLock
+from threading import RLock, get_ident
 from typing import Any
 
-from tracer_async.client._connection import ConnectionState
 from tracer_async.client._recording import LineRecorder
 from tracer_async.client._results import is_recent, twin
 from tracer_async.client._retrying import Retrying
+from tracer_async.client._status import ConnectionState
+from tracer_async.client._trace import Trace
 from tracer_async.errors import LinkClosedError, LinkTimeoutError, TracerError
 from tracer_async.protocol import (
     Answer,
@@ -37,7 +41,6 @@ from tracer_async.protocol import (
 from tracer_async.sync._bell import Bell
 from tracer_async.sync._conversation import Conversation
 from tracer_async.sync._opening import Opener
-from tracer_async.sync._trace import Trace
 
 __all__ = ["Driver"]
 
@@ -61,16 +64,17 @@ class Driver:
         self._opener = opener
         self._retrying = Retrying(options.name, backoff, _log_failed)
         self._bell = Bell()
+        self._recorder = recorder
         self._trace = Trace(options.name, recorder)
-        if recorder is not None:
-            recorder.begin(options.name, time.monotonic(), timeout=options.timeout)
+        self._trace.begin(time.monotonic(), options.timeout)
         # The turn, and the right to be the next. With one lock, a thread that calls in a loop would get it again and
         # again. Both are RLocks: a thread can try to release them without knowing whether it has acquired them.
         self._turn, self._next = RLock(), RLock()
         # Whether a call has the turn. If a call finds it set, the call before was interrupted.
         self._calling = False
+        # The thread that has the turn.
+        self._thread = 0
         self._asked = 0.0
-        self._closing = False
         self._conversation = self._new_conversation()
         # The counters of the conversations that were given up.
         self._stats_before = SessionStats(*[0] * len(SessionStats._fields))
@@ -83,7 +87,7 @@ class Driver:
     @property
     def state(self) -> ConnectionState:
         """The state of the link, as the last call has left it."""
-        return ConnectionState.CLOSED if self._closing else self._conversation.state
+        return ConnectionState.CLOSED if self._bell.is_rung else self._conversation.state
 
     @property
     def stats(self) -> SessionStats:
@@ -125,25 +129,37 @@ class Driver:
         _result(self._in_turn(asked, lambda: self._perform(self._conversation.session.switch_load, load)))
 
     def close(self) -> None:
-        """Fail the calls of all threads, and close the link. May be called again.
+        """Fail the calls of all threads, close the link and the recorder. May be called again.
 
-        In a forked process it does nothing: the link is that of the parent, and another thread may have had the turn.
+        In a signal handler that has interrupted a call, the link is closed at the end of that call. In a forked process
+        it does nothing: the link is that of the parent, and another thread may have had the turn.
         """
         if os.getpid() != self._process:
             return
-        self._closing = True
-        self._conversation.state = ConnectionState.CLOSED  # the thread that has the turn looks at this
         self._bell.ring()
+        thread = get_ident()
+        if self._thread == thread:
+            return
         try:
             self._turn.acquire()
+            self._thread = thread
             self._conversation.close(discard=self._calling)
             self._bell.close()
+            self._close_recorder()
         finally:
-            # The first operation of this block, so that no interrupt can come before it.
-            try:  # noqa: SIM105  # an interrupt could come in suppress()
+            # The first operations of this block, so that no interrupt can come before them.
+            try:  # not suppress(), in which an interrupt could come
+                if self._thread == thread:
+                    self._thread = 0
                 self._turn.release()
             except RuntimeError:  # interrupted before it was acquired
                 pass
+
+    def _close_recorder(self) -> None:
+        recorder, self._recorder = self._recorder, None
+        if recorder is not None:
+            recorder.end()
+            recorder.close()
 
     def _perform(self, post: Callable[[Any, float], Request], what: Any) -> _Outcome:
         return self._conversation.perform(post(what, self._asked))
@@ -171,9 +187,11 @@ class Driver:
             raise RuntimeError(
                 f"{self._options.name}: this client belongs to another process. Open a new client after the fork"
             )
+        thread = get_ident()
         try:
             self._take_turn(asked)
-            if self._closing:
+            self._thread = thread
+            if self._bell.is_rung:
                 raise LinkClosedError(self._options.name, "the client is closed")
             if self._calling:
                 self._repair()
@@ -187,10 +205,14 @@ class Driver:
             self._calling = False
             return result
         finally:
-            try:  # noqa: SIM105  # as in `close`
+            try:  # as in `close`
+                if self._thread == thread:
+                    self._thread = 0
                 self._turn.release()
             except RuntimeError:
                 pass
+            if self._bell.is_rung:
+                self.close()  # what a signal handler has left to this call
 
     def _take_turn(self, asked: float) -> None:
         try:

@@ -151,8 +151,12 @@ def _connect(addresses: Sequence[AddressInfo], deadline: float, local: tuple[Any
 def _begin(
     selector: selectors.BaseSelector, address: AddressInfo, local: tuple[Any, ...] | None, errors: list[OSError]
 ) -> None:
-    """Begin to connect to an address."""
-    sock = new_socket(address, local)
+    """Begin to connect to an address. Add the error to *errors* if that fails."""
+    try:
+        sock = new_socket(address, local)
+    except OSError as error:  # the kernel lacks the address family: the other addresses may work
+        errors.append(error)
+        return
     try:
         sock.setblocking(False)
         sock.connect(address[4])

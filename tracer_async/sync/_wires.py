@@ -9,7 +9,7 @@ import ssl
 import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tracer_async.transport._undelivered import clear_output, holds_output, is_internet, reset_on_close
+from tracer_async.transport._undelivered import clear_output, is_internet, reset_on_close, undelivered
 
 if TYPE_CHECKING:
     import serial
@@ -95,7 +95,7 @@ class SocketWire:
 
     def discard_output(self) -> bool:
         """See `Wire`."""
-        return is_internet(self._sock) and (bool(self.unsent) or holds_output(self._sock))
+        return is_internet(self._sock) and (bool(self.unsent) or undelivered(self._sock.fileno()) != 0)
 
     def close(self, *, discard: bool) -> tuple[Any, ...] | None:
         """See `Wire`."""
