@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 from tests.promise.stamping_controller import LOAD, READ, SETTINGS, SYNC, checksum, frame, realtime
 from tracer_async.capture import Recorder
 from tracer_async.sharing import Listener, ObservedExchange
@@ -122,3 +124,11 @@ def expected(sent: list[Sent]) -> list[tuple[bytes | None, bytes | None]]:
 def bytes_of(exchange: ObservedExchange) -> tuple[bytes | None, bytes | None]:
     asked, replied = exchange.request, exchange.reply
     return asked and asked.encode(start_up=False), replied and replied.encode(start_up=False)
+
+
+def check_pairs(found: list[ObservedExchange], sent: list[Sent]) -> None:
+    """Check that each exchange is as the meter and the controller know it, and that there is no other one."""
+    assert [bytes_of(exchange) for exchange in found] == expected(sent)
+    paired = [each for each in sent if each.request and each.reply]
+    delays = [exchange.delay for exchange in found if exchange.delay is not None]
+    assert delays == pytest.approx([each.delay for each in paired], abs=2 * BYTE_TIME)

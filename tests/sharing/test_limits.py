@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import tracemalloc
+from pathlib import Path
 
 import pytest
 
@@ -193,7 +194,21 @@ async def test_off_this_machine_it_says_what_that_means(caplog: pytest.LogCaptur
 
 @pytest.mark.parametrize(
     "address",
-    ["", "8088", "host:", ":8088", "host:99999", "host:-1", "unix:", "pty:", "serial:/dev/ttyUSB0", "unix:\0"],
+    [
+        "",
+        "8088",
+        "host:",
+        ":8088",
+        "host:99999",
+        "host:-1",
+        "unix:",
+        "pty:",
+        "pty:/",
+        "pty:.",
+        "pty:..",
+        "serial:/dev/ttyUSB0",
+        "unix:\0",
+    ],
 )
 async def test_an_invalid_address_is_refused(address: str) -> None:
     async with TracerClient("sim:") as client:
@@ -234,6 +249,16 @@ async def test_a_unix_socket_of_another_server_is_not_replaced(tmp_path: object)
         program = await Program.connect(f"unix:{path}")
         assert await program.ask(READ) is not None
         program.leave()
+
+
+async def test_a_unix_socket_that_another_server_has_made_meanwhile_is_not_removed(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as other, socket.socket(socket.AF_UNIX) as client:
+        async with share("sim:", f"unix:{path}"):
+            path.unlink()
+            other.bind(str(path))
+            other.listen()
+        client.connect(str(path))
 
 
 async def test_a_unix_socket_that_a_killed_server_left_is_replaced_but_no_file(tmp_path: object) -> None:

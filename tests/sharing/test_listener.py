@@ -10,15 +10,15 @@ import select
 import sys
 import termios
 import time
-import tty
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.promise.stamping_controller import LOAD, READ, SETTINGS, SYNC, checksum, frame, realtime
+from tests.promise.stamping_controller import LOAD, READ, SETTINGS, frame, realtime
 from tests.sharing.programs import UNKNOWN
+from tests.sharing.wires import Wire, next_of, request
+from tests.sharing.wires import wires as wires_fixture
 from tracer_async import (
     BatteryType,
     ConnectionState,
@@ -29,58 +29,11 @@ from tracer_async import (
     PortNotFoundError,
     TracerClient,
 )
-from tracer_async.sharing import Listener, ObservedExchange
+from tracer_async.sharing import Listener
 from tracer_async.simulator import SimulatedTracer, serve_tcp
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
-
-
-class Wire:
-    """The wire that a listener's port is connected to."""
-
-    def __init__(self) -> None:
-        self._master, self._slave = os.openpty()
-        os.set_blocking(self._master, False)
-        # Another program has used the port before: it does not echo.
-        tty.setraw(self._slave)
-        self.url = os.ttyname(self._slave)
-
-    def carry(self, data: bytes) -> None:
-        assert os.write(self._master, data) == len(data)
-
-    def written(self) -> int:
-        """Number of bytes that the listener has sent."""
-        try:
-            return len(os.read(self._master, 4096))
-        except BlockingIOError:
-            return 0
-
-    def mode(self) -> list[object]:
-        return termios.tcgetattr(self._slave)
-
-    def close(self) -> None:
-        os.close(self._master)
-        os.close(self._slave)
-
-
-@pytest.fixture
-def wires() -> Iterator[list[Wire]]:
-    made = [Wire(), Wire()]
-    yield made
-    for wire in made:
-        assert wire.written() == 0
-        wire.close()
-
-
-def request(command: int, data: bytes = b"") -> bytes:
-    body = bytes((0x16, command, len(data))) + data
-    return b"\xaa\x55" * 3 + SYNC + body + checksum(body).to_bytes(2, "big") + b"\x7f"
-
-
-async def next_of(exchanges: object) -> ObservedExchange:
-    async with asyncio.timeout(10):
-        found: ObservedExchange = await anext(exchanges)  # type: ignore[call-overload]
-        return found
+wires = wires_fixture
 
 
 KINDS = [
@@ -277,6 +230,29 @@ async def test_a_port_that_does_not_exist_is_an_error(tmp_path: object) -> None:
     with pytest.raises(PortNotFoundError):
         async with Listener(f"{tmp_path}/missing"):
             pass
+
+
+async def test_a_listener_that_starts_offline_opens_each_port_as_soon_as_it_exists(
+    wires: list[Wire], tmp_path: Path
+) -> None:
+    path = tmp_path / "port"
+    with pytest.raises(PortNotFoundError):
+        await Listener(str(path)).__aenter__()
+    async with Listener(wires[0].url, str(path), start_offline=True) as listener:
+        assert listener.state is ConnectionState.DOWN
+        open_port, missing = listener.errors
+        assert open_port is None
+        assert isinstance(missing, PortNotFoundError)
+        path.symlink_to(wires[1].url)
+        await until_state(listener, ConnectionState.UP)
+        exchanges = aiter(listener)
+        wires[1].carry(request(READ))
+        async with asyncio.timeout(10):
+            while listener.stats[1].frames == 0:  # no event tells it
+                await asyncio.sleep(0)
+        wires[0].carry(frame(READ, realtime(1234)))
+        exchange = await next_of(exchanges)
+        assert (exchange.request is not None, exchange.reply is not None) == (True, True)
 
 
 async def test_a_file_that_is_no_port_is_an_error() -> None:

@@ -21,6 +21,7 @@ from tests.sharing.listened_line import (
     SWITCHED_OFF,
     Line,
     bytes_of,
+    check_pairs,
     expected,
     listening,
 )
@@ -41,11 +42,7 @@ def test_every_exchange_is_paired_and_none_is_invented(split: bool, damage: floa
                 await line.exchange()
                 await asyncio.sleep(chance.uniform(0.5, 1.0))
             await asyncio.sleep(1.0)
-        found = [exchange async for exchange in exchanges]
-        assert [bytes_of(exchange) for exchange in found] == expected(line.sent)
-        paired = [each for each in line.sent if each.request and each.reply]
-        delays = [exchange.delay for exchange in found if exchange.delay is not None]
-        assert delays == pytest.approx([each.delay for each in paired], abs=2 * BYTE_TIME)
+        check_pairs([exchange async for exchange in exchanges], line.sent)
 
     run_virtual(listen)
 
@@ -135,6 +132,20 @@ async def test_a_connection_that_is_lost_is_opened_again(tmp_path: Path) -> None
             wires.writers[0].write(ASKED + frame(READ, realtime(1)))
             exchange = await anext(exchanges)
             assert bytes_of(exchange) == (ASKED, frame(READ, realtime(1)))
+
+
+@virtual_time
+async def test_each_opening_of_a_port_is_counted(tmp_path: Path) -> None:
+    async with listening(tmp_path, split=True) as (wires, listener):
+        exchanges = aiter(listener)
+        assert listener.links == (1, 1)
+        for number in range(2, 5):
+            wires.connected.clear()
+            wires.writers.pop(0).close()
+            await wires.connected.wait()
+            wires.writers[-1].write(ASKED + frame(READ, realtime(1)))
+            await anext(exchanges)
+            assert sum(listener.links) == number + 1
 
 
 @virtual_time

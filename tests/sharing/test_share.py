@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -93,6 +94,23 @@ async def test_a_reply_has_the_bytes_that_the_controller_sent() -> None:
     async with shared(lambda _, __: [(SLOW, b"\xaa\x55noise" + sent)]) as line:
         program = await line.program()
         assert await program.ask(READ) == sent
+
+
+@pytest.mark.parametrize(
+    ("command", "data"),
+    [(READ, bytes(12) + b"\x02" + bytes(11)), (READ, bytes(23)), (READ, bytes(25)), (LOAD, b"\x02")],
+    ids=["flag of 2", "short reading", "long reading", "load of 2"],
+)
+@virtual_time
+async def test_a_program_gets_silence_in_place_of_a_malformed_reply(command: int, data: bytes) -> None:
+    def script(controller: StampingController, request: Request) -> Replies:
+        reply = controller.execute(request)
+        return [(SLOW, frame(command, data) if request.command == command else reply)]
+
+    async with shared(script) as line:
+        program = await line.program()
+        assert await program.ask(command, b"\x01" if command == LOAD else b"") is None
+        assert line.controller.count(command)
 
 
 @virtual_time
@@ -312,6 +330,21 @@ async def test_a_request_that_waited_unread_counts_from_the_time_it_was_sent() -
         assert await program.reply(3.0) is None
         assert line.controller.executed.count(Request(LOAD, b"\x01")) == 0
         assert await program.ask(LOAD, b"\x01") == frame(LOAD, b"\x01")
+
+
+@virtual_time
+async def test_the_request_of_a_program_that_connected_unnoticed_counts_from_the_time_it_was_sent() -> None:
+    async with shared(slowly) as line:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        await asyncio.sleep(1.0)
+        with socket.socket(socket.AF_UNIX) as program:
+            program.connect(line.url.removeprefix("unix:"))
+            program.sendall(frame(LOAD, b"\x01"))
+            loop._virtual.now += 1.5  # the process is stopped
+            await asyncio.sleep(5.0)
+        assert line.sharing.stats.requests == 1
+        assert line.controller.count(LOAD) == 0
 
 
 @virtual_time

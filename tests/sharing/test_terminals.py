@@ -260,7 +260,7 @@ async def test_a_link_that_a_killed_server_left_is_replaced(tmp_path: Path) -> N
         await tracer.read_realtime()
 
 
-@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+@pytest.mark.parametrize("kind", ["file", "folder", "link", "dangling link"])
 async def test_nothing_else_is_replaced(tmp_path: Path, kind: str) -> None:
     place = tmp_path / "place"
     if kind == "file":
@@ -268,7 +268,8 @@ async def test_nothing_else_is_replaced(tmp_path: Path, kind: str) -> None:
     elif kind == "folder":
         place.mkdir()
     else:
-        place.symlink_to("/dev/null")
+        # That of an adapter that is unplugged leads nowhere.
+        place.symlink_to("/dev/null" if kind == "link" else "/dev/ttyUSB77")
     with pytest.raises(LinkError, match="with this name exists"):
         async with share("sim:", f"pty:{place}"):
             pass

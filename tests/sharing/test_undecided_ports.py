@@ -12,14 +12,13 @@ from tests.promise.stamping_controller import READ, frame, realtime
 from tests.promise.virtual_time import run_virtual, virtual_time
 from tests.sharing.listened_line import (
     ASKED,
-    BYTE_TIME,
     IS_OFF,
     READINGS,
     SWITCHED_OFF,
     SWITCHINGS,
     Line,
     bytes_of,
-    expected,
+    check_pairs,
     listening,
 )
 from tracer_async.capture import Recorder, Recording
@@ -40,11 +39,7 @@ def test_load_commands_before_the_first_reading_are_paired_as_those_after_it(see
             line.damage, line.kinds = 0.0, READINGS
             await line.exchange()
             await asyncio.sleep(1.0)
-        found = [exchange async for exchange in exchanges]
-        assert [bytes_of(exchange) for exchange in found] == expected(line.sent)
-        paired = [each for each in line.sent if each.request and each.reply]
-        delays = [exchange.delay for exchange in found if exchange.delay is not None]
-        assert delays == pytest.approx([each.delay for each in paired], abs=2 * BYTE_TIME)
+        check_pairs([exchange async for exchange in exchanges], line.sent)
 
     run_virtual(listen)
 

@@ -5,7 +5,8 @@
 """
 
 from tracer_async.sharing._hub import SharingStats
-from tracer_async.sharing._listener import Listener, ObservedExchange
+from tracer_async.sharing._listener import Listener
+from tracer_async.sharing._observer import ObservedExchange
 from tracer_async.sharing._share import Sharing, share
 
 __all__ = ["Listener", "ObservedExchange", "Sharing", "SharingStats", "share"]

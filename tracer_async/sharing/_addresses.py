@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from pathlib import PurePath
 from typing import NamedTuple
 
 from tracer_async.errors import AddressError
@@ -51,7 +52,8 @@ def parse_place(text: str) -> TcpPlace | UnixPlace | PtyPlace:
     kind, colon, rest = text.partition(":")
     if kind in ("unix", "pty") and colon:
         path = rest.removeprefix("//")
-        if not path or "\0" in path:
+        # A pseudo-terminal needs a name that is no folder: its lock has the same one.
+        if not path or "\0" in path or (kind == "pty" and PurePath(path).name in ("", "..")):
             raise AddressError(f"{text!r} is not a valid address: write {kind}:PATH")
         return UnixPlace(path) if kind == "unix" else PtyPlace(path)
     host, _, port = text.removeprefix("tcp://").rpartition(":")

@@ -23,8 +23,11 @@ class DirectionOwner(Protocol):
     def take(self, direction: Direction, frame: Frame, not_before: float) -> None:
         """Take a frame that cannot have come before *not_before*."""
 
-    def damaged(self, direction: Direction, raw: bytes, size: int, at: float) -> None:
-        """Take bytes that are no frame, *size* of them damaged. The last of them came at the time *at*."""
+    def damaged(self, direction: Direction, raw: bytes, size: int, not_before: float, at: float) -> None:
+        """Take bytes that are no frame, *size* of them damaged. The last of them came at the time *at*.
+
+        It cannot have come before *not_before*.
+        """
 
 
 class Direction:
@@ -46,7 +49,7 @@ class Direction:
 
     def received(self, data: bytes, not_before: float) -> None:
         """Take bytes that cannot have come before *not_before*."""
-        self.close()
+        self._stop_timer()
         self._not_before, self._received_at = not_before, self._loop.time()
         events = self._decoder.feed(data)
         if self._decoder.may_hide_frame:
@@ -57,13 +60,16 @@ class Direction:
             self._timer = self._loop.call_later(_PAUSE, self._flush)
 
     def close(self) -> None:
-        """Wait for nothing more."""
+        """Wait for nothing more: take the bytes that are no complete frame."""
+        self._flush()
+
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _flush(self) -> None:
-        self._timer = None
+        self._stop_timer()
         self._take(self._decoder.flush())
 
     def _take(self, events: list[Event]) -> None:
@@ -75,7 +81,7 @@ class Direction:
                 self._owner.take(self, event, self._not_before)
                 continue
             raw = event.encode(start_up=False) if isinstance(event, Frame) else event.raw
-            self._owner.damaged(self, raw, _damaged_size(event), self._received_at)
+            self._owner.damaged(self, raw, _damaged_size(event), self._not_before, self._received_at)
 
 
 def _damaged_size(event: Event) -> int:

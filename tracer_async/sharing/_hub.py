@@ -6,8 +6,10 @@ The rules:
 2. Programs share an answered reading only if it was sent after the request of each of them had arrived. The session
    guarantees that the answer is not the reply to an earlier reading (`Session.post_fresh`).
 3. All other commands are sent before readings, each one once and for one program only.
-4. After `reply_within` a request gets no answer any more. A command that was not sent until then is never sent.
-5. There is no answer if the controller gives none, or if it cannot be told whether it belongs to the request.
+4. After `reply_within` a request gets no answer any more. A command that was not sent until then is never sent. A
+   request from before a suspend of the machine is too old.
+5. There is no answer if the controller gives none, if its reply is malformed (a flag of 2, a reading of another length
+   than 24 bytes), or if it cannot be told whether it belongs to the request.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from tracer_async.client._connection import Connection
+from tracer_async.client._suspend import SUSPEND_TOLERANCE, suspended_seconds
 from tracer_async.errors import TracerError
 from tracer_async.protocol import Answer, Command, CommandCode, Frame, LoadState, Request
 
@@ -106,8 +109,8 @@ class Hub:
         self._max_age = max_age
         self._reply_within = reply_within
         self._read_only = read_only
-        # The last reading, and its `Answer.since`.
-        self._last: tuple[bytes, float] | None = None
+        # The last reading, its `Answer.since`, and how long the machine had been suspended until then.
+        self._last: tuple[bytes, float, float] | None = None
         self.requests: int = 0
         self.replies: int = 0
         self.cached: int = 0
@@ -144,9 +147,13 @@ class Hub:
 
     def _cached(self) -> bytes | None:
         """Return the last reading if it may still be given to a program."""
-        if self._last is None or self._max_age <= 0 or not self._connection.is_recent(self._last[1], self._max_age):
+        if self._last is None or self._max_age <= 0:
             return None
-        return self._last[0]
+        data, since, suspended = self._last
+        # The connection does not tell it any more once it is open again.
+        if suspended_seconds() > suspended + SUSPEND_TOLERANCE:
+            return None
+        return data if self._connection.is_recent(since, self._max_age) else None
 
     def forget(self, asker: Asker) -> None:
         """Cancel the request of *asker*, if it has one: it left, has a newer request, or has waited too long."""
@@ -167,7 +174,7 @@ class Hub:
         self.settle(asked)
         data = answer.frame.encode(start_up=False)
         if answer.frame.command == _READ_REALTIME:
-            self._last = data, answer.since
+            self._last = data, answer.since, suspended_seconds()
         if answer.since >= asked.received_at and self._loop.time() <= asked.answer_by:
             self.replies += 1
             asked.asker.reply(data)

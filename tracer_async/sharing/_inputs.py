@@ -1,7 +1,8 @@
 """Inputs of a listener: they receive, and never send a byte.
 
 An input knows when it was last empty. The application may block the event loop for seconds, and bytes that are read
-after that can have come at any moment since then.
+after that can have come at any moment since then. After a suspend of the machine nothing shows how old they are, so the
+input counts as lost.
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ import os
 import sys
 from array import array
 from collections.abc import Callable
+from contextlib import suppress
 from math import inf
 from typing import Any
 
+from tracer_async.client._suspend import SUSPEND_TOLERANCE, suspended_seconds
 from tracer_async.errors import LinkError, LinkFloodedError, TracerError
 from tracer_async.protocol._reception import FLOOD_RATE
 from tracer_async.transport._open_errors import explain
 from tracer_async.transport._opening import transport_factory
-from tracer_async.transport._threads import call
+from tracer_async.transport._serial import port_key
+from tracer_async.transport._threads import call, wait_for_turn
 from tracer_async.transport.address import Address, SerialAddress
 
 if sys.platform != "win32":
@@ -52,11 +56,12 @@ class Input:
         self._empty_at = self._loop.time()
         # What a connection receives until then is of unknown age.
         self._old_until = -inf
+        self._suspended_limit = suspended_seconds() + SUSPEND_TOLERANCE
         # When all that was received would have come at `FLOOD_RATE`.
         self._paid_at = self._empty_at
         self._looking: asyncio.TimerHandle | None = None
         self.lost: asyncio.Future[Exception | None] = self._loop.create_future()
-        """Done when the port was unplugged or the connection was lost."""
+        """Done when the port was unplugged, the connection was lost or the machine was suspended."""
 
     async def open(self) -> None:
         """Open it. Raises a LinkError. A serial port receives only after `start`."""
@@ -64,7 +69,7 @@ class Input:
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT):
                 if isinstance(self._address, SerialAddress):
-                    self._descriptor = await call(_open_read_only, self._address, discard=os.close)
+                    self._descriptor = await _open_in_thread(self._address)
                 else:
                     connect: Any = transport_factory(self._address)
                     self._transport, _ = await connect(lambda: _Connection(self._connected, self._take, self._lose))
@@ -74,7 +79,9 @@ class Input:
             raise explain(name, error, _CONNECT_TIMEOUT) from error
 
     def start(self) -> None:
-        """Begin to receive."""
+        """Begin to receive. A connection may be lost by now."""
+        if self.lost.done():
+            return
         self._look_again()
         if self._descriptor >= 0:
             self._loop.add_reader(self._descriptor, self._read)
@@ -109,6 +116,8 @@ class Input:
             self._lose(LinkError(str(self._address), "the port was unplugged"))
 
     def _take(self, data: bytes) -> None:
+        if self._ends_after_suspend():
+            return
         # More than a second's worth at once would take the time of everything else in the event loop.
         now = self._loop.time()
         self._paid_at = max(self._paid_at, now) + len(data) / FLOOD_RATE
@@ -117,26 +126,39 @@ class Input:
             self._lose(LinkFloodedError(str(self._address), reason))
             return
         not_before = -inf if now < self._old_until else self._empty_at
-        self._look()
+        self.is_read()
         self._received(data, not_before)
 
+    def _ends_after_suspend(self) -> bool:
+        """Return whether the machine was suspended since this was created. Then the input is lost."""
+        suspended = suspended_seconds() > self._suspended_limit
+        if suspended:
+            self._lose(LinkError(str(self._address), "the machine was suspended"))
+        return suspended
+
     def _look_again(self) -> None:
-        self._look()
+        if self._ends_after_suspend():
+            return
+        self.is_read()
         self._looking = self._loop.call_later(_LOOK, self._look_again)
 
-    def _look(self) -> None:
-        """Record it if the input is empty now."""
+    def is_read(self) -> bool:
+        """Return whether the input is empty now, so that everything that has come is read. True if it is closed."""
         now = self._loop.time()
         descriptor = self._descriptor
         if self._transport is not None and not self._transport.is_closing():
             descriptor = self._transport.get_extra_info("socket").fileno()
         if descriptor < 0:
-            return
+            return True
         unread = array("i", [0])
         if sys.platform != "win32":
-            fcntl.ioctl(descriptor, termios.FIONREAD, unread)
-        if not unread[0]:
-            self._empty_at = now
+            # A port that was unplugged just now raises. The next read reports it.
+            with suppress(OSError):
+                fcntl.ioctl(descriptor, termios.FIONREAD, unread)
+        if unread[0]:
+            return False
+        self._empty_at = now
+        return True
 
     def _lose(self, cause: Exception | None) -> None:
         self.close()
@@ -160,6 +182,19 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost(exc)
+
+
+async def _open_in_thread(address: SerialAddress) -> int:
+    key = port_key(address)
+    await wait_for_turn(key)
+    opening = call(_open_read_only, address, key=key, discard=os.close)
+    try:
+        return await opening
+    except asyncio.CancelledError:
+        # The port may have been opened in the same step of the event loop.
+        if not opening.cancelled() and opening.exception() is None:
+            os.close(opening.result())
+        raise
 
 
 def _open_read_only(address: SerialAddress) -> int:

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator
-from functools import partial
-from math import inf
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 from weakref import WeakSet
 
-from tracer_async.client._connection import ConnectionState
-from tracer_async.client._retrying import Retrying
+from tracer_async.client._status import ConnectionState
 from tracer_async.client.reading import Reading
 from tracer_async.client.subscription import Subscription
 from tracer_async.errors import AddressError, LinkError, TracerError
-from tracer_async.protocol import CommandCode, DecoderStats, Frame, RealtimeData
+from tracer_async.protocol import CommandCode, DecoderStats, RealtimeData
 from tracer_async.protocol._numbers import check_number
-from tracer_async.sharing._direction import Direction
-from tracer_async.sharing._inputs import Input
-from tracer_async.sharing._pairing import Pair, Pairing
-from tracer_async.sharing._undecided import Undecided
+from tracer_async.sharing._listened_port import ListenedPort
+from tracer_async.sharing._observer import ObservedExchange, Observer
 from tracer_async.transport._threads import call
 from tracer_async.transport.address import SimAddress, parse_address
 
@@ -29,31 +23,11 @@ if TYPE_CHECKING:
 
     from tracer_async.capture import Recorder
 
-__all__ = ["Listener", "ObservedExchange"]
+__all__ = ["Listener"]
 
 # Maximum seconds to wait at the end until a recording is written.
 _RECORDER_TIMEOUT = 5.0
-# Initial and maximum seconds until a port that was lost is opened again.
-_BACKOFF = (0.5, 30.0)
 _MOST_WAITING = 4096
-
-
-class ObservedExchange(NamedTuple):
-    """A request and its reply."""
-
-    time: float
-    """When the request was received, or else the reply: seconds since 1970, UTC."""
-    request: Frame | None
-    """None if it was not received, for example because it was damaged."""
-    reply: Frame | None
-    """None if there was no reply, or if it was damaged."""
-    delay: float | None
-    """Seconds from the request to the reply. None if one of them is missing."""
-    age: float = inf
-    """Maximum seconds from the request to the reply. It includes the time for which the request may have waited unread.
-    Infinite if one of them is missing."""
-    damaged: bool = False
-    """Whether damaged bytes came in place of the reply."""
 
 
 class Listener:
@@ -67,84 +41,85 @@ class Listener:
     :param timeout: Seconds within which a controller replies. A later reply is an exchange without a request.
     :param recorder: Records all bytes that are received. The listener closes it. On one wire for both directions,
         damaged bytes are recorded as those of the controller while a request waits, else as those of the client.
+    :param start_offline: Whether to begin also if a port cannot be opened now, and to keep trying, as after a loss. By
+        default that raises.
     :raises AddressError: if a URL is invalid, or is that of a simulator: nobody else can send on it.
     :raises TypeError: if *timeout* is not a number.
     :raises ValueError: if *timeout* is out of its range (``docs/ranges.md``), or there are not one or two URLs.
     """
 
-    def __init__(self, *urls: str, timeout: float = 0.3, recorder: Recorder | None = None) -> None:
+    def __init__(
+        self, *urls: str, timeout: float = 0.3, recorder: Recorder | None = None, start_offline: bool = False
+    ) -> None:
         if len(urls) not in (1, 2):
             raise ValueError(f"give one URL, or one for each direction, not {len(urls)}")
-        self._addresses = [parse_address(url) for url in urls]
-        if any(isinstance(address, SimAddress) for address in self._addresses):
+        addresses = [parse_address(url) for url in urls]
+        if any(isinstance(address, SimAddress) for address in addresses):
             raise AddressError("sim: is a simulator of this process only, so there is nobody to listen to on it")
+        self._recorded = " ".join(map(str, addresses))
         self._timeout = check_number("timeout", timeout)
-        self._pairing = Pairing(self._timeout)
         self._recorder = recorder
-        self._directions: list[Direction] = []
+        self._start_offline = start_offline
+        self._ports = [ListenedPort(address) for address in addresses]
+        self._observer: Observer | None = None
         self._subscriptions: WeakSet[Subscription[ObservedExchange]] = WeakSet()
-        self._tasks: list[asyncio.Task[None]] = []
-        self._errors: list[TracerError | None] = [None] * len(urls)
         self._is_open = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._ended = False
         self.dropped: int = 0
         """Number of exchanges that iterators have dropped: each holds 4096, and drops the oldest one for a new one."""
 
     async def __aenter__(self) -> Self:
-        """Open the ports. Raises a `LinkError`."""
-        self._loop = asyncio.get_running_loop()
-        self._directions = [Direction(self) for _ in self._addresses]
-        self._undecided = Undecided()
-        if len(self._addresses) == 1:
-            self._undecided.decide()
-        inputs: list[Input] = []
+        """Open the ports. Raises a `LinkError` unless *start_offline*, RuntimeError if the recorder was used before."""
+        loop = asyncio.get_running_loop()
+        if self._recorder is not None:
+            # Before anything is opened: a connection receives at once.
+            self._recorder.begin(self._recorded, loop.time(), timeout=self._timeout, kind="listener")
+        self._ended = False
+        self._observer = Observer(len(self._ports), self._timeout, self._publish, self._is_read, self._recorder)
         try:
-            for address, direction in zip(self._addresses, self._directions, strict=True):
-                inputs.append(Input(address, direction.received))
-                await inputs[-1].open()
-            if self._recorder is not None:
-                recorded = " ".join(map(str, self._addresses))
-                self._recorder.begin(recorded, self._loop.time(), timeout=self._timeout, kind="listener")
-            # Not before all are open: what comes until then waits in the port.
-            for each in inputs:
-                each.start()
+            for port, direction in zip(self._ports, self._observer.directions, strict=True):
+                try:
+                    await port.open(direction)
+                except LinkError:
+                    if not self._start_offline:
+                        raise
         except BaseException:
-            for each in inputs:
-                each.close()
-            if self._recorder is not None:
-                self._recorder.end()
+            self._close()
             raise
-        self._tasks = [
-            asyncio.create_task(self._keep_open(index, opened), name=f"tracer_async listener {self._addresses[index]}")
-            for index, opened in enumerate(inputs)
-        ]
+        # Not before all are open: what comes until then waits in the port.
+        for port in self._ports:
+            port.start()
         self._is_open = True
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._close()
+        for port in self._ports:
+            await port.wait_closed()
+        if self._recorder is not None:
+            await asyncio.wait([call(self._recorder.close)], timeout=_RECORDER_TIMEOUT)
+
+    def _close(self) -> None:
+        """Do the part of closing that needs no await, so that a cancellation cannot prevent it."""
         self._is_open = False
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        self._undecided.decide()
-        self._tick()
-        if self._timer is not None:
-            self._timer.cancel()
-        for direction in self._directions:
-            direction.close()
+        self._ended = True
+        for port in self._ports:
+            port.close()
+        if self._observer is not None:
+            self._observer.close()
         for subscription in list(self._subscriptions):
             subscription.end()
         if self._recorder is not None:
             self._recorder.end()
-            await asyncio.wait([call(self._recorder.close)], timeout=_RECORDER_TIMEOUT)
 
     def __aiter__(self) -> Subscription[ObservedExchange]:
         """Return an async iterator over the exchanges from now on. It ends with the listener."""
         subscription: Subscription[ObservedExchange] = Subscription(_MOST_WAITING)
         self._subscriptions.add(subscription)
+        if self._ended:
+            subscription.end()
         return subscription
 
     def readings(self) -> AsyncGenerator[Reading, None]:
@@ -160,105 +135,33 @@ class Listener:
     @property
     def stats(self) -> tuple[DecoderStats, ...]:
         """The counters of what was received on each port."""
-        return tuple(direction.stats for direction in self._directions)
+        return () if self._observer is None else tuple(each.stats for each in self._observer.directions)
 
     @property
     def state(self) -> ConnectionState:
         """UP while all ports are open, DOWN while one is lost, CLOSED before and after."""
         if not self._is_open:
             return ConnectionState.CLOSED
-        return ConnectionState.DOWN if any(self._errors) else ConnectionState.UP
+        return ConnectionState.DOWN if any(self.errors) else ConnectionState.UP
 
     @property
     def errors(self) -> tuple[TracerError | None, ...]:
         """For each port, None while it is open, or else why it was lost or cannot be opened again."""
-        return tuple(self._errors)
+        return tuple(port.error for port in self._ports)
 
-    async def _keep_open(self, index: int, opened: Input) -> None:
-        address, direction = self._addresses[index], self._directions[index]
-        retrying = Retrying(str(address), _BACKOFF, _log_failed)
-        retrying.opened()
-        try:
-            while True:
-                frames = direction.stats.frames
-                cause = await opened.lost
-                good_frames = direction.stats.frames > frames
-                reason = str(cause or "closed by the other side")
-                self._errors[index] = cause if isinstance(cause, TracerError) else LinkError(str(address), reason)
-                delay = retrying.lost(cause, self._loop.time(), good_frames=good_frames)
-                while True:
-                    await asyncio.sleep(delay)
-                    opened = Input(address, partial(self._received, index))
-                    try:
-                        await opened.open()
-                    except TracerError as error:
-                        self._errors[index] = error
-                        delay = retrying.not_opened(error, self._loop.time())
-                    else:
-                        break
-                opened.start()
-                self._errors[index] = None
-                retrying.opened()
-        finally:
-            opened.close()
+    @property
+    def links(self) -> tuple[int, ...]:
+        """For each port, how often it was opened."""
+        return tuple(port.links for port in self._ports)
 
-    def _received(self, index: int, data: bytes, not_before: float) -> None:
-        # Bytes can come in the same step of the event loop as the connection, so before `Input.open` has returned.
-        self._errors[index] = None
-        self._directions[index].received(data, not_before)
+    def _is_read(self) -> bool:
+        return all(port.is_read() for port in self._ports)
 
-    # Called by the directions.
-
-    def learned(self, known: Direction, sender: str) -> None:
-        """Record who sends on *known*: with two ports, the other side sends on the other one."""
-        if len(self._directions) == 2:
-            for direction in self._directions:
-                is_other = (direction is not known) == (sender == "controller")
-                direction.sender = "client" if is_other else "controller"
-            self._undecided.decide()
-
-    def take(self, direction: Direction, frame: Frame, not_before: float) -> None:
-        """Take a frame that cannot have come before *not_before*."""
-        self._undecided.add(partial(self._take, direction, frame, not_before, self._loop.time()), is_frame=True)
-
-    def damaged(self, direction: Direction, raw: bytes, size: int, at: float) -> None:
-        """Take bytes that are no frame, *size* of them damaged. The last of them came at the time *at*."""
-        self._undecided.add(partial(self._take_damaged, direction, raw, size, at), is_frame=False)
-
-    def _take(self, direction: Direction, frame: Frame, not_before: float, at: float) -> None:
-        self._publish(self._pairing.tick(at))
-        known = self._pairing.sender(frame, direction.sender, at)
-        self._record(known, frame.encode(start_up=False), at)
-        self._publish(self._pairing.receive(frame, known, not_before, at, may_be_early=direction.sender is not None))
-
-    def _take_damaged(self, direction: Direction, raw: bytes, size: int, at: float) -> None:
-        self._record(direction.sender or self._pairing.turn, raw, at)
-        # The bytes of a request say nothing about replies.
-        if size and direction.sender != "client":
-            self._publish(self._pairing.damaged(size, at))
-
-    def _record(self, sender: str, data: bytes, at: float) -> None:
-        if self._recorder is not None:
-            self._recorder.record(sender, data, at, time.time() - (self._loop.time() - at))
-
-    def _publish(self, pairs: list[Pair]) -> None:
-        now, wall = self._loop.time(), time.time()
-        for pair in pairs:
-            delay = pair.replied_at - pair.asked_at if pair.request and pair.reply else None
-            age = inf if delay is None else pair.replied_at - pair.since
-            at = wall - (now - pair.asked_at)
-            exchange = ObservedExchange(at, pair.request, pair.reply, delay, age, pair.damaged)
-            for subscription in list(self._subscriptions):
-                before = subscription.dropped
-                subscription.put(exchange)
-                self.dropped += subscription.dropped - before
-        deadline = self._pairing.deadline()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = None if deadline is None else self._loop.call_at(deadline, self._tick)
-
-    def _tick(self) -> None:
-        self._publish(self._pairing.tick(self._loop.time()))
+    def _publish(self, exchange: ObservedExchange) -> None:
+        for subscription in list(self._subscriptions):
+            before = subscription.dropped
+            subscription.put(exchange)
+            self.dropped += subscription.dropped - before
 
 
 async def _readings(exchanges: Subscription[ObservedExchange]) -> AsyncGenerator[Reading, None]:
@@ -270,7 +173,3 @@ async def _readings(exchanges: Subscription[ObservedExchange]) -> AsyncGenerator
             except ValueError:
                 continue
             yield Reading(exchange.time + (exchange.delay or 0.0), data, age=exchange.age)
-
-
-def _log_failed(error: Exception) -> None:
-    asyncio.get_running_loop().call_exception_handler({"message": "logging failed", "exception": error})

@@ -5,7 +5,8 @@ AD. A frame with any other command is the reply if a request with this command w
 before, and else a request.
 
 1. A reply answers the oldest request with its command that waits. Requests before it stay without a reply.
-2. A request waits for `timeout` seconds.
+2. A request waits for `timeout` seconds. A reply that was read later still answers it if it can have come in time: the
+   caller may have been unable to read.
 3. As many damaged bytes as a frame could have after a request were its reply. It waits no longer: otherwise the reply
    to the next request would answer it. Fewer bytes are noise, which often comes before a reply.
 """
@@ -90,11 +91,16 @@ class Pairing:
         """Who sends next: ``controller`` if a request waits, else ``client``."""
         return "controller" if self._requests else "client"
 
-    def sender(self, frame: Frame, port: str | None, now: float) -> str:
-        """Return who has sent a frame, ``client`` or ``controller``. *port* is who sends on its port, if one does."""
+    def sender(self, frame: Frame, port: str | None, since: float, now: float) -> str:
+        """Return who has sent a frame, ``client`` or ``controller``. *port* is who sends on its port, if one does.
+
+        It is read *now*, and cannot have come before *since*.
+        """
         known = sender_of(frame) or port
         if known is None:
-            answers = self._waits(frame) or now < self._lost_request_at + self._timeout
+            waiting = [each.at for each in self._requests if each.frame.command == frame.command]
+            can_answer = any(since < at + self._timeout for at in waiting)
+            answers = can_answer or now < self._lost_request_at + self._timeout
             known = "controller" if answers else "client"
         return known
 
@@ -103,7 +109,7 @@ class Pairing:
 
         It is read *now*, and cannot have come before *since*. *may_be_early* is whether requests come on another port.
         """
-        done = self.tick(now)
+        done = self.tick(now, since if sender == "controller" else inf)
         self._damage = 0
         self._lost_request_at = -inf
         if sender == "controller":
@@ -138,9 +144,12 @@ class Pairing:
             done.append(Pair(None, frame, now, now))
         return done
 
-    def damaged(self, size: int, at: float) -> list[Pair]:
-        """Record *size* damaged bytes that came until *at*, from the controller or from an unknown sender."""
-        done = self.tick(at)
+    def damaged(self, size: int, since: float, at: float) -> list[Pair]:
+        """Record *size* damaged bytes that came until *at*, from the controller or from an unknown sender.
+
+        The last of them cannot have come before *since*.
+        """
+        done = self.tick(at, since)
         before = self._damage if at <= self._damaged_at + self._timeout else 0
         self._damage = before + size
         self._damaged_at = at
@@ -158,11 +167,14 @@ class Pairing:
         ends += [waiting.at + _SWAPPED for waiting in self._early[:1]]
         return min(ends, default=None)
 
-    def tick(self, now: float) -> list[Pair]:
-        """Return the requests and the early replies that have waited long enough."""
+    def tick(self, now: float, reply_since: float = inf) -> list[Pair]:
+        """Return the requests and the early replies that have waited long enough.
+
+        With *reply_since*, a reply that cannot have come before that time is read *now*.
+        """
         done = [Pair(None, early.frame, early.at, early.at) for early in self._early if now >= early.at + _SWAPPED]
         self._early = [early for early in self._early if now < early.at + _SWAPPED]
-        while self._requests and now >= self._requests[0].at + self._timeout:
+        while self._requests and min(now, reply_since) >= self._requests[0].at + self._timeout:
             self._given_up_at = self._requests[0].at + self._timeout
             done.append(self._give_up(now))
         return done

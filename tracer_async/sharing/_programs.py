@@ -6,6 +6,7 @@ import asyncio
 import logging
 from math import inf
 
+from tracer_async.client._suspend import SUSPEND_TOLERANCE, suspended_seconds
 from tracer_async.protocol import Frame
 from tracer_async.sharing._hub import Hub, SharingStats
 from tracer_async.sharing._program import Program
@@ -14,12 +15,15 @@ __all__ = ["Programs"]
 
 _log = logging.getLogger("tracer_async.sharing")
 
-# Seconds between two looks at the clock while programs are connected.
+# Seconds between two looks at the clock. Also while no program is connected: one may connect while the event loop is
+# blocked.
 _BEAT = 0.05
 # If there are too many programs, one that has sent no request for this many seconds makes room for a new one.
 _MAKES_ROOM_AFTER = 10.0
 # Seconds for which requests are read that had arrived while the event loop was blocked.
 _AFTER_STALL = 0.05
+# Seconds after a suspend of the machine for which requests may be any time old.
+_AFTER_SUSPEND = 1.0
 # Minimum seconds between two warnings about refused programs: anyone on the network can connect very often.
 _WARNING_INTERVAL = 60.0
 
@@ -34,10 +38,12 @@ class Programs:
         self._idle_timeout = idle_timeout
         self._programs: set[Program] = set()
         self._closed = False
-        self._timer: asyncio.TimerHandle | None = None
         # When the event loop was last known to run, and the last time for which it was blocked.
-        self._beat_at = 0.0
+        self._beat_at = self._loop.time()
         self._stall = (0.0, 0.0)
+        self._timer = self._loop.call_later(_BEAT, self._beat)
+        self._suspended_limit = suspended_seconds() + SUSPEND_TOLERANCE
+        self._suspect_until = -inf
         self._refused = 0
         # When a refusal was last logged as a warning, and how many there had been.
         self._warned_at = -inf
@@ -55,9 +61,6 @@ class Programs:
             self.refuse(program.name, "there are too many programs")
             return False
         self._programs.add(program)
-        if self._timer is None:
-            self._beat_at = self._loop.time()
-            self._timer = self._loop.call_later(_BEAT, self._beat)
         return True
 
     def refuse(self, name: str, reason: str) -> None:
@@ -84,8 +87,7 @@ class Programs:
     def close(self) -> None:
         """Disconnect all programs."""
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.cancel()
         for program in list(self._programs):
             program.close()
 
@@ -100,14 +102,17 @@ class Programs:
         since = self._loop.time() - seconds
         return [program for program in self._programs if not program.may_be_idle and _active_at(program) <= since]
 
-    # A blocked event loop.
+    # A blocked event loop, and a suspend of the machine.
 
     def _not_before(self, now: float) -> float:
         """Return the earliest time at which a request that is read now can have arrived.
 
         If the process was stopped or its event loop was blocked, requests have waited. Their programs count from the
-        time at which they sent them.
+        time at which they sent them. After a suspend that time is unknown: the clock of the event loop stood still.
         """
+        self._look_for_suspend(now)
+        if now < self._suspect_until:
+            return -inf
         if now - self._beat_at > 2 * _BEAT:
             return self._beat_at
         # Some event loops run timers before they read.
@@ -119,10 +124,20 @@ class Programs:
         if now - self._beat_at > 2 * _BEAT:
             self._stall = (self._beat_at, now + _AFTER_STALL)
         self._beat_at = now
+        self._look_for_suspend(now)
         for program in self._idle_for(self._idle_timeout):
             _log.info("%s: disconnected: no request for %g s", program.name, self._idle_timeout)
             program.close()
-        self._timer = self._loop.call_later(_BEAT, self._beat) if self._programs else None
+        self._timer = self._loop.call_later(_BEAT, self._beat)
+
+    def _look_for_suspend(self, now: float) -> None:
+        """If the machine was suspended, drop all requests from before that, and those that are read just after it."""
+        suspended = suspended_seconds()
+        if suspended > self._suspended_limit:
+            self._suspended_limit = suspended + SUSPEND_TOLERANCE
+            self._suspect_until = now + _AFTER_SUSPEND
+            for program in self._programs:
+                self._hub.forget(program)
 
 
 def _active_at(program: Program) -> float:

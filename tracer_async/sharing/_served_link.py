@@ -34,7 +34,8 @@ class ServedLink:
         link = self._link
         if link.exists() and not link.is_symlink():
             raise FileExistsError(None, "a file with this name exists")
-        if link.exists() and not str(link.readlink()).startswith(("/dev/pts/", "/dev/ttys")):
+        # A user's link leads nowhere while its adapter is unplugged.
+        if link.is_symlink() and not str(link.readlink()).startswith(("/dev/pts/", "/dev/ttys")):
             raise FileExistsError(None, "a link with this name exists, and does not lead to a pseudo-terminal")
         self._lock = _locked(self._lock_path)
         # A server that was killed leaves its link, and the terminal may be another program's now.

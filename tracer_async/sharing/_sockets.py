@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-import stat
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
-from pathlib import Path
 from typing import cast
 
 from tracer_async.sharing._addresses import TcpPlace, UnixPlace
 from tracer_async.sharing._program import Program
 from tracer_async.sharing._programs import Programs
+from tracer_async.transport._socket_files import MadeSocket, refuse_taken
 
 __all__ = ["Network", "SocketServer"]
 
@@ -31,7 +28,7 @@ class SocketServer:
         self._programs = programs
         self._allow = allow
         self._servers: list[asyncio.Server] = []
-        self._path: str | None = None
+        self._made: MadeSocket | None = None
 
     async def listen_tcp(self, place: TcpPlace) -> str:
         """Listen on all addresses of the host. Return the URL. Raises OSError."""
@@ -48,38 +45,19 @@ class SocketServer:
         """Listen on a Unix socket. Return the URL. Raises OSError, NotImplementedError on Windows."""
         if sys.platform == "win32":
             raise NotImplementedError("Windows has no Unix sockets for asyncio: use TCP")
-        _refuse_taken(place.path)
+        refuse_taken(place.path)
         loop = asyncio.get_running_loop()
         server = await loop.create_unix_server(lambda: _Wire(self._programs, ()), place.path)
         self._servers.append(server)
-        self._path = place.path
+        self._made = MadeSocket(place.path)
         return str(place)
 
     def close(self) -> None:
         """Stop listening, and remove the Unix socket."""
+        if self._made is not None:
+            self._made.remove()
         for server in self._servers:
             server.close()
-        if self._path is not None:
-            with suppress(OSError):
-                Path(self._path).unlink()
-
-
-def _refuse_taken(path: str) -> None:
-    """Raise FileExistsError unless *path* is free, or the socket of a server that has ended."""
-    try:
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise FileExistsError(None, "a file with this name exists")
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            return
-        except OSError:
-            pass
-    raise FileExistsError(None, "another program listens there")
 
 
 class _Wire(asyncio.BufferedProtocol):
