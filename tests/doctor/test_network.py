@@ -17,7 +17,7 @@ import trustme
 
 from tests.doctor.lines import bridge, complaints, controller, ser2net
 from tracer_async import TracerClient
-from tracer_async.doctor import diagnose
+from tracer_async.doctor import Severity, diagnose
 from tracer_async.simulator import serve_pty, serve_tcp, serve_unix
 
 
@@ -48,6 +48,13 @@ async def test_a_name_that_nobody_knows() -> None:
     findings = await diagnose("tcp://no-such-host.invalid:8088")
     assert [found.id for found in findings] == ["net-name-unknown"]
     assert "no-such-host.invalid" in findings[0].evidence
+
+
+async def test_an_address_with_an_interface_that_does_not_exist() -> None:
+    (found,) = await diagnose("tcp://[fe80::1%nosuch0]:8088")
+    assert (found.id, found.severity) == ("net-failed", Severity.ERROR)
+    assert "fe80::1%nosuch0" in found.evidence
+    assert "interface" in found.evidence
 
 
 async def test_a_name_that_is_known_is_shown_with_its_address() -> None:

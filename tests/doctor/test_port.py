@@ -8,15 +8,18 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
 from tests.doctor.lines import SerialDevice, complaints, controller
 from tracer_async.doctor import Severity, diagnose
+from tracer_async.doctor import _port as port
 from tracer_async.doctor._adapter import describe_adapter, is_console
 from tracer_async.doctor._holders import holders_of
 from tracer_async.simulator import serve_pty
@@ -56,6 +59,27 @@ async def test_what_is_no_serial_port_is_named(tmp_path: Path, kind: str) -> Non
     if kind == "file":
         path.touch()
     assert complaints(await diagnose(str(path))) == ["port-not-serial"]
+
+
+async def test_a_driver_that_hangs_while_the_port_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(port, "_OPEN_TIMEOUT", 0.1, raising=False)
+    ended, open_now = threading.Event(), os.open
+    with SerialDevice(controller()) as url:
+        path = url.removeprefix("serial://")
+
+        def hang(name: str, *arguments: Any, **options: Any) -> int:
+            if name == path:
+                ended.wait()
+            return open_now(name, *arguments, **options)
+
+        monkeypatch.setattr(os, "open", hang)
+        try:
+            async with asyncio.timeout(20):
+                findings = await diagnose(url, seconds=0)
+        finally:
+            ended.set()
+    assert complaints(findings) == ["port-failed"]
+    assert "0.1 s" in findings[-1].evidence
 
 
 async def test_a_link_to_a_port_is_followed(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Bulk decoding of captures into NumPy arrays, many frames at a time instead of one event at a time.
 
-The result is the same as that of `read_capture`, to the byte. NumPy (extra ``bulk``) is imported only when it is used.
+The result is the same as that of `read_capture`, to the byte. With several senders there are two differences: the
+events of one sender are together, and noise does not end where the bytes of another sender come. NumPy (extra ``bulk``)
+is imported only when it is used.
 """
 
 from __future__ import annotations
@@ -65,7 +67,11 @@ class Capture:
         )
 
     def events(self) -> Iterator[CapturedEvent]:
-        """Yield damaged frames and noise as `read_capture` does. Good frames are not yielded."""
+        """Yield damaged frames and noise. Good frames are not yielded.
+
+        They are those of `read_capture`. With several senders, the events of one sender are together, and noise does
+        not end where the bytes of another sender come.
+        """
         at = 0
         for offset, sender, kind, size in self.damage.tolist():
             raw = self.damaged_bytes[at : at + size]

@@ -24,11 +24,12 @@ def readings_of(recording: Recording, address: str = "") -> Iterator[Reading]:
     Requests and replies are matched by the rules of the client, so a reading has the age that the client gave it, or a
     smaller one where the client did not know exactly when the bytes came. A request that was repeated gives an error
     for each time that it got no answer. Late replies, copies and replies to other masters are no readings. If there are
-    no requests at all, each reply is a reading of unknown age.
+    no requests at all, each reply is a reading of unknown age. In the recording of a listener, so is each reply that
+    answers no request: as for `tracer_async.sharing.Listener`, the request may be the part that was not received.
 
     *address* is the name of the controller in error messages. Readings of a capture without times are dated 1970.
     """
-    pairing = _Pairing(address, has_requests=any(burst.sender != CONTROLLER for burst in recording.bursts))
+    pairing = _Pairing(address, has_requests=_has_requests(recording))
     for record in recording.records:
         if isinstance(record, RecordingHeader):
             yield from pairing.flush()
@@ -41,6 +42,17 @@ def readings_of(recording: Recording, address: str = "") -> Iterator[Reading]:
                 yield from pairing.advance(record.t, record.time)
             yield from pairing.burst(record)
     yield from pairing.flush()
+
+
+def _has_requests(recording: Recording) -> bool:
+    """Return whether anyone but the controller has sent a frame. Bytes alone may be noise."""
+    decoders: dict[str, FrameDecoder] = {}
+    return any(
+        isinstance(event, Frame)
+        for burst in recording.bursts
+        if burst.sender != CONTROLLER
+        for event in decoders.setdefault(burst.sender, FrameDecoder()).feed(burst.data)
+    )
 
 
 class _Pairing:
@@ -56,6 +68,7 @@ class _Pairing:
     def begin(self, header: RecordingHeader) -> None:
         """Begin a recording, or another part of one: its clock has nothing to do with that of the part before."""
         self._now = 0.0
+        self._is_listener = header.kind == "listener"
         self._timeout = _TIMEOUT if header.timeout is None else header.timeout
         self._exchange = Exchange(0.0)
         self._reception = Reception()
@@ -130,6 +143,8 @@ class _Pairing:
             elif self._exchange.receive(event, self._now, not_before) is Match.ANSWER:
                 if event.command == CommandCode.READ_REALTIME:
                     yield self._reading(event, self._now - self._exchange.since)
+            elif self._is_listener and event.command == CommandCode.READ_REALTIME:
+                yield self._reading(event, inf)
             else:
                 self._frames += 1
 

@@ -3,29 +3,31 @@
 The event loop never waits for the disk: it puts records into a queue, and a thread writes them. What is in the queue
 for half a second is written, so a crash of the process loses at most the last second. If the disk is full or hangs,
 records are dropped, and the recording says how many.
+
+A signal handler may interrupt any method at any moment and call `close`. So the methods share no lock with the thread,
+and use no `Event` and no `Thread.join`: the handler would wait for a lock that the interrupted method holds.
 """
 
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import time
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Event, Lock, Thread
+from queue import Empty, SimpleQueue
+from threading import Lock, RLock, Thread
 from typing import TYPE_CHECKING, Self
 
 from tracer_async import __version__
-from tracer_async.capture._json_lines import Burst, LinkChange, MissingRecords, Record, RecordingHeader, to_line
-from tracer_async.errors import CaptureError
+from tracer_async.capture._json_lines import Burst, LinkChange, Record, RecordingHeader
+from tracer_async.capture._recording_file import RecordingFile
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 __all__ = ["Recorder"]
-
-_log = logging.getLogger("tracer_async.capture")
 
 # Seconds for which records are collected before they are written.
 _COLLECT = 0.5
@@ -52,26 +54,26 @@ class Recorder:
 
     def __init__(self, path: str | os.PathLike[str], *, fsync: bool = False) -> None:
         self.path: Path = Path(path)
-        self._fsync = fsync
         self._process = os.getpid()
-        self._lock = Lock()
-        self._queue: list[Record] = []
-        self._queued = 0
-        self._dropped = 0
+        # For the threads that call the methods.
+        self._lock = RLock()
         self._started_at = 0.0
         self._begun = False
-        self._waiting = Event()
-        self._ended = Event()
-        self._written = Event()
-        self._failing = False
-        # Opened now, so that a wrong path is an error before anything is recorded. Unbuffered: `_write` collects.
-        self._file = self.path.open("ab", buffering=0)
-        try:
-            # A crash may have torn the last line.
-            self._torn = _is_torn(self.path)
-        except BaseException:
-            self._file.close()
-            raise
+        self._ended = False
+        self._has_thread = False
+        # The records, and None at the end. Both queues are reentrant.
+        self._queue: SimpleQueue[Record | None] = SimpleQueue()
+        self._end: SimpleQueue[None] = SimpleQueue()
+        # Counted from the beginning. The first two belong to the callers, the other ones to the thread.
+        self._given_size = 0
+        self._dropped = 0
+        self._taken_size = 0
+        self._counted = 0
+        # The lock is held from the beginning until everything is written.
+        self._writing = Lock()
+        self._written = False
+        # Opened now, so that a wrong path is an error before anything is recorded.
+        self._file = RecordingFile(self.path, fsync=fsync)
 
     def __repr__(self) -> str:
         return f"<Recorder {self.path}>"
@@ -89,16 +91,21 @@ class Recorder:
 
         Raises RuntimeError if the recorder has begun before, or is closed: a recording has one line.
         """
-        with self._lock:
-            if self._begun or self._ended.is_set():
-                raise RuntimeError(f"{self.path}: a Recorder records one client, once: create another one")
-            self._begun = True
-            self._started_at = now
         started = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        self._put(RecordingHeader(recorded, kind, started, f"tracer-async {__version__}", timeout))
+        with self._lock:
+            if self._begun or self._ended:
+                raise RuntimeError(f"{self.path}: a Recorder records one client, once: create another one")
+            self._started_at = now
+            self._file.begin(RecordingHeader(recorded, kind, started, f"tracer-async {__version__}", timeout))
+            self._begun = True
+        if self._written:
+            return  # a signal handler has closed it just now
+        self._writing.acquire()
         # A program may end without closing its client. A disk that hangs must not prevent that.
         atexit.register(self.close, _AT_EXIT)
         Thread(target=self._run, name=f"tracer_async recorder {self.path}", daemon=True).start()
+        # Not earlier: `close` in a signal handler must not wait for a thread that starts after it.
+        self._has_thread = True
 
     def record(self, sender: str, data: bytes | memoryview, now: float, wall: float | None = None) -> None:
         """Record bytes that *sender*, ``client`` or ``controller``, has sent.
@@ -113,11 +120,14 @@ class Recorder:
 
     def end(self) -> None:
         """Record nothing more. The thread writes what is queued, and closes the file."""
-        self._ended.set()
-        self._waiting.set()
-        if not self._begun and not self._written.is_set():
+        with self._lock:
+            self._ended = True
+            # In this order: the thread looks for the None after it has the end.
+            self._queue.put(None)
+            self._end.put(None)
+        if not self._begun:
             self._file.close()
-            self._written.set()
+            self._written = True
 
     def close(self, timeout: float | None = None) -> None:
         """End, and wait until everything is written, at most *timeout* seconds. May be called again.
@@ -127,76 +137,51 @@ class Recorder:
         if os.getpid() != self._process:
             return
         self.end()
-        if self._written.wait(timeout):
+        limit = -1 if timeout is None else max(0.0, timeout)
+        if self._has_thread and not self._written and self._writing.acquire(timeout=limit):
+            self._writing.release()
+        if self._written:
             atexit.unregister(self.close)
 
     def _put(self, record: Record) -> None:
-        size = _RECORD_SIZE + (len(record.data) if isinstance(record, Burst) else 0)
+        size = _size_of(record)
         with self._lock:
-            if self._ended.is_set() or not self._begun:
+            if self._ended or not self._begun:
                 return
-            if self._queued + size > _MAX_QUEUED:
+            if self._given_size + size - self._taken_size > _MAX_QUEUED:
                 self._dropped += 1
                 return
-            self._queued += size
-            self._queue.append(record)
-        if not self._waiting.is_set():
-            self._waiting.set()
+            self._given_size += size
+            self._queue.put(record)
 
     # In the thread.
 
     def _run(self) -> None:
-        with self._file:
-            while not self._ended.is_set():
-                self._waiting.wait()
-                self._ended.wait(_COLLECT)
-                self._waiting.clear()
-                self._write()
-            self._write()
-        self._written.set()
-
-    def _write(self) -> None:
-        with self._lock:
-            records, self._queue = self._queue, []
-            dropped, self._dropped = self._dropped, 0
-            self._queued = 0
-        if dropped:
-            t = next((record.t for record in reversed(records) if isinstance(record, Burst | LinkChange)), None)
-            records.append(MissingRecords(dropped, t or 0.0, time.time()))
-        if not records:
-            return
-        text = b"".join(map(to_line, records))
         try:
-            self._write_all(b"\n" + text if self._torn else text)
-            if self._fsync:
-                os.fsync(self._file.fileno())
-        except OSError as error:
-            with self._lock:
-                self._dropped += dropped + len(records)
-            if not self._failing:
-                _log.warning("%s: cannot write the recording (%s), trying again", self.path, error.strerror or error)
-            self._failing = True
-        else:
-            if self._failing:
-                _log.warning("%s: the recording is written again", self.path)
-            self._failing = False
+            with closing(self._file) as file:
+                file.write([], 0)  # the header
+                is_last = False
+                while not is_last:
+                    records, is_last = self._collect()
+                    counted, self._counted = self._counted, self._dropped
+                    file.write(records, self._counted - counted)
+        finally:
+            self._written = True
+            self._writing.release()
 
-    def _write_all(self, text: bytes) -> None:
-        while text:
-            self._torn = True  # until all of it is written
-            text = text[self._file.write(text) or 0 :]
-        self._torn = False
+    def _collect(self) -> tuple[list[Record], bool]:
+        """Wait for records. Return those of half a second, and whether they are the last ones."""
+        records: list[Record] = []
+        record = self._queue.get()
+        with suppress(Empty):
+            self._end.get(timeout=_COLLECT)
+        with suppress(Empty):
+            while record is not None:
+                records.append(record)
+                record = self._queue.get_nowait()
+        self._taken_size += sum(map(_size_of, records))
+        return records, record is None
 
 
-def _is_torn(path: Path) -> bool:
-    """Return whether the last line of a file has no end. Raises CaptureError unless it is empty or has JSON lines."""
-    if not path.is_file():  # a pipe or a device
-        return False
-    with path.open("rb") as file:
-        if not file.seek(0, os.SEEK_END):
-            return False
-        file.seek(0)
-        if file.read(1) != b"{":
-            raise CaptureError(f"{path}: this file is not a recording. Choose another one")
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) != b"\n"
+def _size_of(record: Record) -> int:
+    return _RECORD_SIZE + (len(record.data) if isinstance(record, Burst) else 0)

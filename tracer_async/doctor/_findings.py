@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
-__all__ = ["FINDING_IDS", "Finding", "Severity", "finding", "noise_note"]
+__all__ = ["FINDING_IDS", "Finding", "Severity", "finding", "noise_note", "unplugged"]
 
 
 class Severity(StrEnum):
@@ -210,3 +210,9 @@ def noise_note(evidence: str) -> Finding:
     """Return the finding that bytes outside of frames come on a line on which the controller answers."""
     advice = "The client ignores them. Check the plugs and the ground."
     return finding("line-noise", evidence, severity=Severity.NOTE, advice=advice)
+
+
+def unplugged(when: str) -> Finding:
+    """Return the finding that a serial port was lost while it was used."""
+    advice = "Plug it in again. If nobody has unplugged it, check its plugs, and look at the end of `sudo dmesg`."
+    return finding("port-failed", when, title="it was unplugged", advice=advice)

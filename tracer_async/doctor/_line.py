@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tracer_async.doctor._adapter import is_pseudo_terminal
 from tracer_async.doctor._contents import REQUEST, Contents, hexadecimal
-from tracer_async.doctor._findings import Finding, Severity, finding, noise_note
+from tracer_async.doctor._findings import Finding, Severity, finding, noise_note, unplugged
 from tracer_async.doctor._network import speaks_tls, why_not_opened
 from tracer_async.doctor._probe import Probe, open_probe
 from tracer_async.doctor._rates import ask_modbus, find_rate
@@ -56,8 +56,10 @@ async def check_line(
         return True
     if heard.unasked.frames:
         report(_other_master(heard.unasked))
-    report(await _why_no_answer(address, heard))
-    return False
+    found = await _why_no_answer(address, heard)
+    report(found)
+    # Another request may have been answered.
+    return found.id == "line-answers"
 
 
 async def _listen_and_ask(probe: Probe, seconds: float) -> _Heard:
@@ -66,7 +68,7 @@ async def _listen_and_ask(probe: Probe, seconds: float) -> _Heard:
     await probe.wait(seconds)
     unasked = Contents.of(probe.data)
     if probe.closed:
-        return _Heard(unasked, Contents.of(b""), f"{loop.time() - begun:.1f} s after connecting", "")
+        return _Heard(unasked, Contents.of(b""), f"{loop.time() - begun:.1f} s after it was opened", "")
     probe.clear()
     attempts = 0
     while attempts < _ATTEMPTS and not probe.closed and Contents.of(probe.data).reply is None:
@@ -74,7 +76,7 @@ async def _listen_and_ask(probe: Probe, seconds: float) -> _Heard:
         probe.send(REQUEST)
         await probe.wait(_REPLY_TIME, lambda data: Contents.of(data).reply)
     asked, modbus = Contents.of(probe.data), ""
-    closed = f"{loop.time() - begun:.1f} s after connecting, after a request" if probe.closed else ""
+    closed = f"{loop.time() - begun:.1f} s after it was opened, after a request" if probe.closed else ""
     if asked.reply is not None:
         # The replies to earlier attempts must not come into the next connection.
         await probe.wait(_SETTLE * (attempts - 1))
@@ -120,6 +122,8 @@ def _other_master(unasked: Contents) -> Finding:
 async def _why_no_answer(address: Address, heard: _Heard) -> Finding:
     unasked, asked = heard.unasked, heard.asked
     parts = Contents.of(unasked.raw + asked.raw)
+    if heard.closed and isinstance(address, SerialAddress):
+        return unplugged(heard.closed)
     if (
         isinstance(address, TcpAddress)
         and not address.tls
@@ -145,7 +149,7 @@ async def _why_no_answer(address: Address, heard: _Heard) -> Finding:
     if asked.echoes and not asked.rest:
         return finding("line-echo", f"{asked.echoes} of {_ATTEMPTS} requests came back, and no reply")
     # Damaged frames at the right rate are certain to have the right rate: their sync bytes are whole.
-    if isinstance(address, SerialAddress) and not parts.damaged and (found := await find_rate(address)):
+    if isinstance(address, SerialAddress) and not parts.damaged and (found := await find_rate(address, _ATTEMPTS)):
         return found
     return _of_other_bytes(address, parts)
 

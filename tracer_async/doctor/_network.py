@@ -37,8 +37,12 @@ _NOT_TLS = ("WRONG_VERSION_NUMBER", "UNEXPECTED_EOF_WHILE_READING", "RECORD_LAYE
 
 async def check_name(address: TcpAddress, report: Callable[[Finding], None]) -> bool:
     """Look up the host name. Return whether it is known. A numeric address has nothing to look up."""
-    if numeric(address) is not None:
-        return True
+    try:
+        if numeric(address) is not None:
+            return True
+    except OSError as error:  # an IPv6 address with an interface that does not exist
+        report(finding("net-failed", f"{address.host}: {error.strerror or error}"))
+        return False
     try:
         async with asyncio.timeout(_NAME_TIMEOUT):
             found = await call(look_up, address)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import stat
@@ -19,6 +20,8 @@ __all__ = ["check_port", "held_by_unknown", "permission"]
 
 Report = Callable[[Finding], None]
 
+# Seconds that a driver may take to open a port. Some hang.
+_OPEN_TIMEOUT = 5.0
 _NO_TERMINAL = "a device without a baud rate"
 _SHOWN_HOLDERS = 4
 
@@ -47,7 +50,11 @@ async def check_port(address: SerialAddress, report: Report) -> bool:
     if not _check_holders(path, report):
         return False
     try:
-        is_terminal = await call(_is_terminal, path)
+        async with asyncio.timeout(_OPEN_TIMEOUT):
+            is_terminal = await call(_is_terminal, path)
+    except TimeoutError:
+        report(finding("port-failed", f"opening it takes more than {_OPEN_TIMEOUT:g} s"))
+        return False
     except OSError as error:
         report(held_by_unknown(path) if error.errno == errno.EBUSY else finding("port-failed", _reason(error)))
         return False

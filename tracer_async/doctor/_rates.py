@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 from tracer_async.doctor._contents import MODBUS_REQUEST, REQUEST, Contents
-from tracer_async.doctor._findings import Finding, finding
+from tracer_async.doctor._findings import Finding, Severity, finding, unplugged
 from tracer_async.doctor._probe import Probe, open_probe
-from tracer_async.errors import LinkError
+from tracer_async.doctor._replies import are_other_answers, other_command
+from tracer_async.errors import AddressError, LinkError
 from tracer_async.transport import SerialAddress
 
 __all__ = ["ask_modbus", "find_rate"]
@@ -21,28 +23,51 @@ _MARGIN = 0.35
 _BITS = 60 * 10
 
 
-async def find_rate(address: SerialAddress) -> Finding | None:
-    """Return a finding if frames, of this protocol or of Modbus, appear at some baud rate."""
+async def find_rate(address: SerialAddress, requests: int) -> Finding | None:
+    """Return a finding if frames, of this protocol or of Modbus, appear at some baud rate, or if the port is lost.
+
+    *requests* is how many readings were requested before, at the rate of *address*.
+    """
     for rate in _RATES:
-        with suppress(LinkError):  # the adapter may not have this rate
+        try:
             async with open_probe(replace(address, baudrate=rate)) as probe:
                 seconds = _MARGIN + _BITS / rate
                 probe.send(REQUEST)
                 await probe.wait(seconds, lambda data: Contents.of(data).frames)
-                if Contents.of(probe.data).frames:
-                    return _rate_found(address, rate)
+                contents = Contents.of(probe.data)
+                if contents.frames and rate == address.baudrate:
+                    return _of_another_request(contents, requests + 1)
+                if contents.frames:
+                    evidence = f"frames appear at {rate} baud, and not at {address.baudrate}"
+                    right = replace(address, baudrate=rate)
+                    return finding("line-baud-rate", evidence, advice=f"Write {right} as the URL.")
                 if modbus := await ask_modbus(probe, seconds):
                     return finding("line-modbus", f"at {rate} baud: {modbus}")
+                if probe.closed:
+                    return unplugged(f"while it was used at {rate} baud")
+        except (LinkError, AddressError):  # the adapter may not have this rate
+            if _is_gone(address.path):
+                return unplugged(f"before it was used at {rate} baud")
     return None
 
 
-def _rate_found(address: SerialAddress, rate: int) -> Finding:
-    right = replace(address, baudrate=rate)
-    evidence = f"frames appear at {rate} baud, and not at {address.baudrate}"
-    if rate == address.baudrate:
-        # They did not appear in the first three attempts.
-        return finding("line-damaged", f"a frame came only in the fourth attempt at {rate} baud")
-    return finding("line-baud-rate", evidence, advice=f"Write {right} as the URL.")
+def _is_gone(path: str) -> bool:
+    return sys.platform != "win32" and not Path(path).exists()
+
+
+def _of_another_request(contents: Contents, requests: int) -> Finding:
+    """Return what the frames are that came only after the last of several requests at the same rate."""
+    if contents.reply is not None:
+        return finding(
+            "line-answers",
+            f"only request {requests} was answered, none before it",
+            severity=Severity.WARNING,
+            advice="If this comes again, check the plugs and the supply of the controller.",
+        )
+    if are_other_answers(contents.frames, requests):
+        return other_command(contents.frames, requests, Severity.ERROR)
+    count = len(contents.frames)
+    return finding("line-other-master", f"{count} frames, none of them a reply", severity=Severity.ERROR)
 
 
 async def ask_modbus(probe: Probe, seconds: float) -> str:

@@ -36,6 +36,8 @@ _DAYLIGHT = 5.0
 class _Sample:
     """What the requests have shown."""
 
+    requests: int = 0
+    """How many were made: a lost connection is the end."""
     readings: list[Reading] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
     """Seconds from each answered request to its reply."""
@@ -58,7 +60,7 @@ async def check_replies(
     sample = await _take(url, ssl_context)
     if sample.received.noise and known.isdisjoint(_NOISE):
         noise = sample.received.noise
-        report(noise_note(f"{len(noise)} bytes in {_REQUESTS} requests: {hexadecimal(noise, 12)}"))
+        report(noise_note(f"{len(noise)} bytes in {sample.requests} requests: {hexadecimal(noise, 12)}"))
     _report_counts(sample, report, other_master="line-other-master" in known)
     _report_format(sample, report)
     if sample.readings:
@@ -72,7 +74,8 @@ async def _take(url: str, ssl_context: ssl.SSLContext | None) -> _Sample:
     )
     async with client as tracer:
         frames = tracer.frames()
-        for _ in range(_REQUESTS):
+        for number in range(1, _REQUESTS + 1):
+            sample.requests = number
             try:
                 sample.readings.append(await tracer.read())
                 sample.latencies.append(traffic.received_at - traffic.sent_at)
@@ -110,7 +113,7 @@ def _report_counts(sample: _Sample, report: Callable[[Finding], None], *, other_
     in_order = True
     if stats.late:
         in_order = False
-        report(finding("reply-late", f"{stats.late} of {_REQUESTS} came after their time of 1 s"))
+        report(finding("reply-late", f"{stats.late} of {sample.requests} came after their time of 1 s"))
     if (stats.unsolicited or sample.answered_by_requests) and not other_master:
         in_order = False
         report(_unsolicited(sample, stats.unsolicited))
@@ -118,9 +121,11 @@ def _report_counts(sample: _Sample, report: Callable[[Finding], None], *, other_
         report(finding("reply-in-order"))
     failed = sample.timeouts + sample.lost + sample.answered_by_requests
     if failed:
-        report(finding("reply-missing", "; ".join([f"{failed} of {_REQUESTS} requests within 1 s", *sample.losses])))
+        report(
+            finding("reply-missing", "; ".join([f"{failed} of {sample.requests} requests within 1 s", *sample.losses]))
+        )
     else:
-        report(finding("reply-complete", f"{_REQUESTS} of {_REQUESTS}"))
+        report(finding("reply-complete", f"{sample.requests} of {sample.requests}"))
     if sample.readings:
         report(_latency(sample.latencies))
 
@@ -150,16 +155,16 @@ def _unsolicited(sample: _Sample, count: int) -> Finding:
     """Return whether unsolicited frames are wrong answers, copies of answers, or answers to somebody else."""
     asked = sum(map(is_foreign_request, sample.frames))
     if asked:
-        return finding("line-other-master", f"{asked} requests beside the {_REQUESTS} of this program")
+        return finding("line-other-master", f"{asked} requests beside the {sample.requests} of this program")
     others = [frame for frame in sample.frames if frame.command != CommandCode.READ_REALTIME]
     if others:
         if are_other_answers(others, sample.timeouts):
-            return other_command(others, _REQUESTS)
-        return finding("line-other-master", f"{count} frames beside the {_REQUESTS} replies")
+            return other_command(others, sample.requests)
+        return finding("line-other-master", f"{count} frames beside {len(sample.readings)} replies")
     answers = {reading.data for reading in sample.readings}
     if all(_decoded(frame) in answers for frame in sample.frames if is_reply(frame)):
-        return finding("reply-doubled", f"{count} of {_REQUESTS}")
-    return finding("line-other-master", f"{count} frames beside the {_REQUESTS} replies")
+        return finding("reply-doubled", f"{count} of {sample.requests}")
+    return finding("line-other-master", f"{count} frames beside {len(sample.readings)} replies")
 
 
 def _decoded(frame: Frame) -> RealtimeData | None:
@@ -178,7 +183,9 @@ def _latency(seconds: list[float]) -> Finding:
 def _report_format(sample: _Sample, report: Callable[[Finding], None]) -> None:
     if sample.malformed:
         first = sample.malformed[0]
-        report(finding("reply-malformed", f"{len(sample.malformed)} of {_REQUESTS}, data {hexadecimal(first.raw)}"))
+        report(
+            finding("reply-malformed", f"{len(sample.malformed)} of {sample.requests}, data {hexadecimal(first.raw)}")
+        )
         return
     replies = [frame for frame in sample.frames if is_reply(frame)]
     unusual = []
@@ -205,7 +212,8 @@ def _load_hint(data: RealtimeData) -> Finding:
     active = " and ".join(name for name, is_active in protections.items() if is_active)
     light = f"PV {data.pv_voltage:.1f} V"
     if active:
-        return finding("reply-load", f"off by a protection: {active}", severity=Severity.NOTE)
+        state = "on, although a protection is reported" if data.load_on else "off by a protection"
+        return finding("reply-load", f"{state}: {active}", severity=Severity.NOTE)
     if data.pv_voltage >= _DAYLIGHT:
         mode = "so its mode is not dusk to dawn" if data.load_on else "as with dusk to dawn"
         return finding("reply-load", f"{'on' if data.load_on else 'off'} in daylight ({light}), {mode}")
