@@ -108,6 +108,7 @@ class Dashboard:
 
     hub: Hub
     devices: dict[str, Device]
+    configs: dict[str, ControllerConfig]
     history: HistoryOutput | None
     zone: tzinfo
     config: WebConfig
@@ -117,6 +118,7 @@ class Dashboard:
     async def stop_web(self) -> None:
         if self.web is not None:
             await self.hub.stop(self.web)
+            self.hub.detach(self.web)
         self.web = None
 
     async def start_web(self) -> None:
@@ -153,14 +155,16 @@ async def dashboard(
             device.start(datetime.now(zone))
             if history is not None:
                 await write_past(history, ledger, device.past(Controller(name, device.title, name, 60), zone))
+        configs = {}
         for name, device in devices.items():
             device.clock.go_live()
             url = await stack.enter_async_context(serve_tcp(device.tracer))
-            hub.add(
-                name, ControllerConfig(url=url, interval=device.interval, title=device.title, timeout=0.3, retries=0)
+            configs[name] = ControllerConfig(
+                url=url, interval=device.interval, title=device.title, timeout=0.3, retries=0
             )
+            hub.add(name, configs[name])
         tasks = [asyncio.create_task(hub.run()), asyncio.create_task(ledger.run())]
-        site = Dashboard(hub, devices, history, zone, WebConfig(**{"listen": "127.0.0.1:0", **web}))
+        site = Dashboard(hub, devices, configs, history, zone, WebConfig(**{"listen": "127.0.0.1:0", **web}))
         await site.start_web()
         stack.push_async_callback(site.stop_web)
         stack.callback(tasks[1].cancel)

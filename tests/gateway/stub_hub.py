@@ -32,6 +32,7 @@ def event(
     error: TracerError | None = None,
     energy: EnergyTotals | None = None,
     stats: SessionStats = NO_STATS,
+    age: float = 0.0,
 ) -> ControllerEvent:
     """An event that arrives now, unless told otherwise. Without a measurement it is a timeout."""
     at = time.time() if at is None else at
@@ -39,7 +40,7 @@ def event(
         error = ResponseTimeoutError("sim:", 0xA0, 3.0, 3)
     return ControllerEvent(
         of,
-        Reading(at, measured, error, age=math.inf if measured is None else 0.0),
+        Reading(at, measured, error, age=math.inf if measured is None else age),
         since=at,
         monotonic=uptime() if monotonic is None else monotonic,
         energy=energy or EnergyTotals(),
@@ -55,6 +56,7 @@ class StubHub:
         self.controllers = list(controllers)
         self.states: list[OutputState] = []
         self.switched: list[tuple[str, bool]] = []
+        self.deadlines: list[float] = []
 
     def put(self, event: ControllerEvent) -> None:
         self.events[event.controller.name] = event
@@ -65,8 +67,9 @@ class StubHub:
     def latest(self, name: str) -> ControllerEvent | None:
         return self.events[name]
 
-    async def set_load(self, name: str, on: bool) -> LoadState:
+    async def set_load(self, name: str, on: bool, *, within: float) -> LoadState:
         self.switched.append((name, on))
+        self.deadlines.append(within)
         return LoadState(on)
 
     def outputs(self) -> list[OutputState]:

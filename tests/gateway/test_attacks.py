@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import resource
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -176,6 +178,38 @@ async def test_topics_that_could_not_be_written_are_written_with_the_next_ones(t
     again = PublishedTopics(folder / "mqtt-topics.json")
     await again.load()
     assert again.topics == {"tracer/roof/state"}
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["slow", "slow and then full"])
+async def test_topics_are_in_the_file_when_they_are_added_again_after_a_cancelled_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    """The connection to the broker was lost during a slow write. The next one added the same topics."""
+    reached, release, fsync = threading.Event(), threading.Event(), os.fsync
+    refuse = [full]
+
+    def slow(descriptor: int) -> None:
+        reached.set()
+        assert release.wait(30)
+        if refuse.pop() if refuse else False:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    file = tmp_path / "mqtt-topics.json"
+    published = PublishedTopics(file)
+    await published.load()
+    monkeypatch.setattr(os, "fsync", slow)
+    first = asyncio.create_task(published.add(["tracer/roof/state"]))
+    while not reached.is_set():
+        await asyncio.sleep(0.001)
+    first.cancel()
+    await asyncio.wait([first])
+    second = asyncio.create_task(published.add(["tracer/roof/state"]))
+    await asyncio.sleep(0)
+    assert not file.exists()
+    release.set()
+    await second
+    assert "tracer/roof/state" in file.read_text()
 
 
 async def test_a_message_of_100_kb_on_the_topic_of_a_command_does_not_reach_the_gateway(

@@ -152,8 +152,8 @@ async def test_without_the_gateway_nothing_is_shown_as_current(browser: Browser,
         await site.hub.remove("boat")
         await site.hub.apply(
             {
-                "roof": site.hub.config("roof").model_copy(update={"title": "New roof"}),
-                "barn": site.hub.config("barn"),
+                "roof": site.configs["roof"].model_copy(update={"title": "New roof"}),
+                "barn": site.configs["barn"],
             }
         )
         await site.start_web()
@@ -165,7 +165,7 @@ async def test_without_the_gateway_nothing_is_shown_as_current(browser: Browser,
 async def test_a_controller_that_is_added_or_removed_appears_or_disappears(browser: Browser, tmp_path: Path) -> None:
     async with shown(browser, tmp_path) as (site, page, _):
         await expect(card(page)).to_contain_text("s ago")
-        site.hub.add("new", site.hub.config("roof").model_copy(update={"title": "New one"}))
+        site.hub.add("new", site.configs["roof"].model_copy(update={"title": "New one"}))
         await expect(card(page, "New one")).to_contain_text("s ago")
         await site.hub.remove("new")
         await expect(page.locator("article")).to_have_count(1)

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from itertools import pairwise
 from math import inf, isfinite, nan
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -108,23 +108,59 @@ def test_unknown_time_grows_with_each_error_of_a_long_outage() -> None:
 
 def test_time_before_the_first_reading_is_not_counted() -> None:
     state = count(EnergyMeter(UTC), failure(NOON), failure(NOON + 1000.0), reading(NOON + 1010.0, 360.0))
-    assert state == MeterState(time=NOON + 1010.0, days=((date(2026, 6, 1), 0.0, 0.0),))  # type: ignore[arg-type]
+    assert (state.charge, state.load, state.unknown) == (0.0, 0.0, 0.0)
+
+
+BOOT = NOON - 86_400.0
+"""When the machine started, by a right wall clock: its monotonic clock shows the seconds since then."""
+YEAR = 366 * 86_400.0
 
 
 @pytest.mark.parametrize("first", ["reading", "error"])
-def test_a_restart_is_unknown_time_by_the_wall_clock(first: str) -> None:
-    before = count(EnergyMeter(UTC), reading(NOON, 360.0), reading(NOON + 10.0, 360.0))
+def test_a_restart_of_the_gateway_is_unknown_time(first: str) -> None:
+    before = count(EnergyMeter(UTC), reading(NOON, 360.0), reading(NOON + 10.0, 360.0), ahead=BOOT)
     meter = EnergyMeter(UTC, before)
     again = reading(NOON + 15.0, 360.0) if first == "reading" else failure(NOON + 15.0)
-    state = count(meter, again, reading(NOON + 17.0, 360.0), ahead=NOON)
+    state = count(meter, again, reading(NOON + 17.0, 360.0), ahead=BOOT)
     assert state.charge == pytest.approx(1.0 + (0.2 if first == "reading" else 0.0))
     assert state.unknown == (5.0 if first == "reading" else 7.0)
 
 
+def test_of_a_restart_of_the_machine_only_the_time_that_it_runs_is_unknown_time() -> None:
+    before = count(EnergyMeter(UTC), reading(NOON, 360.0), reading(NOON + 100.0, 360.0), ahead=BOOT)
+    # Off for an hour; the first reading comes 20 s after the start.
+    state = count(EnergyMeter(UTC, before), reading(NOON + 3720.0, 360.0), ahead=NOON + 3700.0)
+    assert (state.unknown, state.charge) == (100.0 + 20.0, 0.0)
+
+
 def test_a_clock_that_was_set_back_over_a_restart_takes_no_unknown_time_away() -> None:
-    before = count(EnergyMeter(UTC), reading(NOON, 360.0), reading(NOON + 100.0, 360.0))
-    state = count(EnergyMeter(UTC, before), reading(NOON - 5000.0, 360.0), ahead=NOON)
+    before = count(EnergyMeter(UTC), reading(NOON, 360.0), reading(NOON + 100.0, 360.0), ahead=BOOT)
+    state = count(EnergyMeter(UTC, before), reading(NOON - 5000.0, 360.0), ahead=BOOT - 6000.0)
     assert (state.unknown, state.charge) == (100.0, 0.0)
+
+
+def test_a_clock_that_is_years_ahead_at_the_start_adds_no_unknown_time() -> None:
+    before = count(EnergyMeter(UTC), reading(NOON, 360.0), reading(NOON + 10.0, 360.0), ahead=BOOT)
+    wrong = NOON + 20.0 + 9 * YEAR
+    meter = EnergyMeter(UTC, before)
+    count(meter, reading(wrong, 360.0), reading(wrong + 10.0, 360.0), ahead=wrong - 30.0)
+    # The clock is corrected, and the gateway is started again.
+    count(meter, reading(NOON + 40.0, 360.0), ahead=NOON - 10.0)
+    state = count(EnergyMeter(UTC, meter.state), reading(NOON + 50.0, 360.0), ahead=NOON - 10.0)
+    assert (state.charge, state.unknown) == (near(3.0), 30.0 + 10.0)
+
+
+def test_a_clock_that_was_years_behind_before_a_restart_adds_no_unknown_time() -> None:
+    wrong = NOON - 9 * YEAR
+    before = count(EnergyMeter(UTC), reading(wrong, 360.0), reading(wrong + 10.0, 360.0), ahead=wrong - 30.0)
+    state = count(EnergyMeter(UTC, before), reading(NOON, 360.0), ahead=NOON - 45.0)
+    assert (state.charge, state.unknown) == (near(1.0), 5.0)
+
+
+def test_energy_of_another_machine_adds_no_more_unknown_time_than_the_wall_clock_shows() -> None:
+    before = count(EnergyMeter(UTC), reading(NOON, 360.0), reading(NOON + 10.0, 360.0), ahead=BOOT)
+    state = count(EnergyMeter(UTC, before), reading(NOON + 310.0, 360.0), ahead=NOON - YEAR)
+    assert state.unknown == 300.0
 
 
 @pytest.mark.parametrize("power", [nan, inf, -1.0, 1e308])
@@ -235,13 +271,14 @@ class Event(NamedTuple):
     after: float
     powers: tuple[float, float] | None
     clock_step: float = 0.0
-    restart: bool = False
+    restart: Literal["gateway", "machine"] | None = None
 
 
 class Moment(NamedTuple):
-    """An event with its true time, its wall time and the number of the run that it belongs to."""
+    """An event with its true time, the seconds since the machine started, its wall time and the run of the gateway."""
 
     true: float
+    uptime: float
     wall: float
     run: int
     powers: tuple[float, float] | None
@@ -258,7 +295,7 @@ EVENTS = st.builds(
     after=seconds(0.0, 12.0) | seconds(0.0, 60.0) | st.sampled_from([10.0, 30.0, 5000.0]),
     powers=st.none() | st.tuples(st.floats(0.0, 1000.0), st.floats(0.0, 1000.0)),
     clock_step=st.just(0.0) | STEPS,
-    restart=st.sampled_from([False] * 9 + [True]),
+    restart=st.sampled_from([None] * 12 + ["gateway", "machine"]),
 )
 # Near clock changes and midnights.
 STARTS = st.sampled_from(
@@ -279,14 +316,16 @@ STARTS = st.sampled_from(
 
 
 def timeline(start: float, events: list[Event]) -> list[Moment]:
-    true, ahead, run = 0.0, start, 0
+    true, ahead, run, boot = 0.0, start, 0, -1000.0
     moments = []
     for event in events:
         true += event.after
         # Never before 1970.
         ahead = max(ahead + event.clock_step, 1e6)
-        run += event.restart
-        moments.append(Moment(true, ahead + true, run, event.powers))
+        run += event.restart is not None
+        if event.restart == "machine":
+            boot = true - min(event.after, 15.0)
+        moments.append(Moment(true, true - boot, ahead + true, run, event.powers))
     return moments
 
 
@@ -297,15 +336,15 @@ def record_all(zone: ZoneInfo, moments: list[Moment]) -> Iterator[MeterState]:
         if moment.run != run:
             meter, run = EnergyMeter(zone, meter.state), moment.run
         item = failure(moment.wall) if moment.powers is None else reading(moment.wall, *moment.powers)
-        # The monotonic clock begins anew with the machine.
-        meter.record(item, 1000.0 * run % 7777.0 + moment.true, INTERVAL)
+        meter.record(item, moment.uptime, INTERVAL)
         yield meter.state
 
 
 class Expected(NamedTuple):
     charge: Fraction
     load: Fraction
-    unknown: Fraction
+    unknown: tuple[Fraction, Fraction]
+    """The least and the most."""
     days: dict[date, float]
     day_tolerance: float
 
@@ -316,7 +355,7 @@ def day_at(time: float, zone: ZoneInfo) -> date:
 
 def expected(zone: ZoneInfo, moments: list[Moment]) -> Expected:
     """Integrate in exact fractions over the readings alone; days by sampling the pairs."""
-    charge = load = unknown = Fraction(0)
+    charge = load = unknown = off = Fraction(0)
     days: dict[date, float] = defaultdict(float)
     tolerance = 1e-6
     end_of_run: Moment | None = None  # until when the runs before are accounted for
@@ -324,7 +363,12 @@ def expected(zone: ZoneInfo, moments: list[Moment]) -> Expected:
         part = [moment for moment in moments if moment.run == run]
         good = [moment for moment in part if moment.powers is not None]
         if end_of_run is not None:
-            unknown += max(Fraction(part[0].wall) - Fraction(end_of_run.wall), Fraction(0))
+            # The time that has passed, but no more than the wall clock shows. A machine that was off knows only a part.
+            stopped = Fraction(part[0].true) - Fraction(end_of_run.true)
+            stopped = max(min(stopped, Fraction(part[0].wall) - Fraction(end_of_run.wall)), Fraction(0))
+            same_boot = part[0].true - part[0].uptime == end_of_run.true - end_of_run.uptime
+            unknown += stopped
+            off += Fraction(0) if same_boot else stopped
             # The time from the first event to the first reading, or to the last error.
             unknown += Fraction((good or part[-1:])[0].true) - Fraction(part[0].true)
             end_of_run = part[-1]
@@ -349,7 +393,7 @@ def expected(zone: ZoneInfo, moments: list[Moment]) -> Expected:
             if late:
                 unknown += Fraction(late[-1].true) - Fraction(end_of_run.true)
                 end_of_run = late[-1]
-    return Expected(charge, load, unknown, days, tolerance)
+    return Expected(charge, load, (unknown - off, unknown), days, tolerance)
 
 
 @settings(deadline=None, max_examples=150)
@@ -363,7 +407,8 @@ def test_totals_and_days_are_those_of_an_independent_integration(
     right = expected(zone, moments)
     assert state.charge == pytest.approx(float(right.charge), rel=1e-6, abs=1e-5)
     assert state.load == pytest.approx(float(right.load), rel=1e-6, abs=1e-5)
-    assert state.unknown == pytest.approx(float(right.unknown), rel=1e-6, abs=1e-5)
+    least, most = map(float, right.unknown)
+    assert least - 1e-5 <= state.unknown <= most + 1e-5
     sums = day_sums(state)
     for day in {*sums, *right.days}:
         assert sums.get(day, 0.0) == pytest.approx(right.days.get(day, 0.0), rel=1e-6, abs=right.day_tolerance)
@@ -387,6 +432,73 @@ def test_no_sum_ever_decreases_and_the_days_add_up_to_the_total(
         assert sum(new_days.values()) == pytest.approx(state.charge, rel=1e-9, abs=1e-9)
         assert sum(entry.load for entry in state.days) == pytest.approx(state.load, rel=1e-9, abs=1e-9)
         before = state
+
+
+class Step(NamedTuple):
+    """What happens next on a machine whose clock may be wrong."""
+
+    after: float
+    """Seconds."""
+    kind: Literal["reading", "error", "clock is set", "gateway killed", "machine off"]
+    clock_error: float
+    """Seconds by which the wall clock is wrong from now on, if it is set or the machine starts."""
+    is_written: bool
+    """Whether the totals are on the disk after this step."""
+
+
+CLOCK_ERRORS = st.sampled_from([0.0, 0.0, -NOON, -9 * YEAR, 9 * YEAR, 500 * YEAR]) | seconds(-3e5, 3e5)
+WORLD_STEPS = st.builds(
+    Step,
+    after=seconds(0.0, 12.0) | seconds(0.0, 5000.0),
+    kind=st.sampled_from(["reading"] * 5 + ["error", "clock is set", "gateway killed", "machine off"]),
+    clock_error=CLOCK_ERRORS,
+    is_written=st.booleans(),
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(CLOCK_ERRORS, st.lists(WORLD_STEPS, max_size=40))
+def test_whatever_the_clock_shows_no_unknown_time_is_counted_that_has_not_passed(
+    clock_error: float, steps: list[Step]
+) -> None:
+    """The power is 3,600 W, so charge in Wh is the covered time in seconds. Only what is on the disk survives."""
+    now, boot, meter, stored = 0.0, -20.0, EnergyMeter(UTC), MeterState()
+    first: float | None = None
+    for step in steps:
+        now += step.after
+        if step.kind in ("clock is set", "machine off"):
+            clock_error = step.clock_error
+        if step.kind in ("gateway killed", "machine off"):
+            boot = now if step.kind == "machine off" else boot
+            meter = EnergyMeter(UTC, stored)
+            continue
+        wall = NOON + now + clock_error
+        meter.record(failure(wall) if step.kind == "error" else reading(wall, 3600.0), now - boot, INTERVAL)
+        if first is None and step.kind != "error":
+            first = now
+        if step.is_written:
+            before, stored = stored, meter.state
+            assert stored.charge >= before.charge
+            assert stored.unknown >= before.unknown
+            assert stored.charge + stored.unknown <= now - (now if first is None else first) + 1e-4
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(WORLD_STEPS.filter(lambda step: step.kind not in ("clock is set", "machine off")), max_size=40))
+def test_with_a_right_clock_all_time_over_kills_of_the_gateway_is_covered_or_unknown(steps: list[Step]) -> None:
+    now, meter = 0.0, EnergyMeter(UTC)
+    meter.record(reading(NOON, 3600.0), 20.0, INTERVAL)
+    stored = meter.state
+    for step in steps:
+        now += step.after
+        if step.kind == "gateway killed":
+            meter = EnergyMeter(UTC, stored)
+            continue
+        is_error = step.kind == "error"
+        meter.record(failure(NOON + now) if is_error else reading(NOON + now, 3600.0), now + 20.0, INTERVAL)
+        if not is_error:
+            assert meter.state.charge + meter.state.unknown == pytest.approx(now, abs=1e-4)
+        stored = meter.state if step.is_written else stored
 
 
 @settings(deadline=None)

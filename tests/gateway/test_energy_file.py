@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from datetime import date
+from hashlib import sha256
 from math import inf, nan
 from typing import Any
 
@@ -24,6 +26,7 @@ STATES = st.dictionaries(
         NUMBERS,
         st.none() | NUMBERS,
         st.lists(st.builds(DayEnergy, st.dates(), NUMBERS, NUMBERS), max_size=3).map(tuple),
+        st.none() | NUMBERS,
     ),
     max_size=3,
 )
@@ -31,7 +34,7 @@ STATES = st.dictionaries(
 
 @given(STATES)
 def test_decoding_returns_exactly_what_was_encoded(states: dict[str, MeterState]) -> None:
-    raw = b"".join(encode_states(states))
+    raw = encode_states(states)
     assert decode_states(raw) == states
     assert json.loads(raw)["format"] == 1
 
@@ -39,7 +42,7 @@ def test_decoding_returns_exactly_what_was_encoded(states: dict[str, MeterState]
 @settings(deadline=None)
 @given(STATES, st.data())
 def test_a_changed_byte_never_gives_other_totals(states: dict[str, MeterState], data: st.DataObject) -> None:
-    raw = bytearray(b"".join(encode_states(states)))
+    raw = bytearray(encode_states(states))
     raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     try:
         decoded = decode_states(bytes(raw))
@@ -48,8 +51,17 @@ def test_a_changed_byte_never_gives_other_totals(states: dict[str, MeterState], 
     assert decoded == states
 
 
+def test_a_file_of_a_version_without_the_monotonic_clock_keeps_its_totals() -> None:
+    sums = '"charge": 12.5, "load": 2.0, "unknown": 60.0, "time": 1780315200.0'
+    line = f'"roof": {{{sums}, "days": [["2026-06-01", 2.5, 1.0]]}}'
+    checksum = sha256(line.encode()).hexdigest()
+    raw = f'{{"format": 1, "sha256": "{checksum}", "controllers": {{\n{line}\n}}}}\n'.encode()
+    days = (DayEnergy(date(2026, 6, 1), 2.5, 1.0),)
+    assert decode_states(raw) == {"roof": MeterState(12.5, 2.0, 60.0, 1_780_315_200.0, days)}
+
+
 @pytest.mark.parametrize("wrong", [nan, inf, -1.0, "1", True, None])
 def test_a_value_that_is_no_sum_is_rejected_even_with_a_right_checksum(wrong: Any) -> None:
-    encoded = b"".join(encode_states({"roof": MeterState(charge=wrong)}))
+    encoded = encode_states({"roof": MeterState(charge=wrong)})
     with pytest.raises(ValueError, match="a value is wrong"):
         decode_states(encoded)

@@ -14,7 +14,7 @@ import pytest
 from tests.gateway.hub_outputs import FailingOutput, RaisingOutput, RecordingOutput, StubbornOutput
 from tests.peer import Peer
 from tests.promise.virtual_time import virtual_time
-from tracer_async import LinkClosedError, LoadState, TracerClient
+from tracer_async import LoadState, LoadUnknownError, TracerClient
 from tracer_async.gateway.config import ControllerConfig
 from tracer_async.gateway.energy_ledger import EnergyLedger
 from tracer_async.gateway.hub import Hub
@@ -172,7 +172,7 @@ def test_an_output_that_ends_is_started_again_with_growing_delays(
 
 
 @virtual_time
-async def test_stopping_cancels_the_output_then_lets_it_deliver() -> None:
+async def test_stopping_cancels_the_output_then_lets_it_deliver_and_then_only_hands_it_events() -> None:
     async with running(roof=simulated()) as hub:
         output, other = RecordingOutput(), RecordingOutput()
         hub.start(output)
@@ -181,6 +181,15 @@ async def test_stopping_cancels_the_output_then_lets_it_deliver() -> None:
         await hub.stop(output)
         number = len(output.events)
         assert output.drained_with == number
+        # What comes now is for the output that takes its place. It is told nothing else.
+        told = len(output.told)
+        hub.add("shed", simulated(1))
+        await hub.remove("shed")
+        await other.next_event()
+        assert output.events == other.events
+        assert len(output.told) == told
+        hub.detach(output)
+        number = len(output.events)
         await other.next_event()
         assert len(output.events) == number
         with pytest.raises(KeyError):
@@ -199,10 +208,10 @@ def test_an_output_that_does_not_end_is_left_behind_after_a_few_seconds(
             output = StubbornOutput(run=run, drain=drain)
             hub.start(output)
             await output.next_event()
-            began = loop.time()
+            began, number = loop.time(), len(output.events)
             await hub.stop(output)
             assert 3.0 <= loop.time() - began <= 3.5
-            assert output.drained_with == (None if run else len(output.events))
+            assert output.drained_with == (None if run else number)
             output.released.set()
             await asyncio.sleep(0)
 
@@ -221,7 +230,7 @@ async def test_switching_the_load_publishes_a_reading_that_shows_it() -> None:
         first = await output.next_event()
         assert first.reading.data is not None
         wanted = not first.reading.data.load_on
-        assert await hub.set_load("roof", wanted) is LoadState(wanted)
+        assert await hub.set_load("roof", wanted, within=5) is LoadState(wanted)
         assert output.events[-1].reading.data is not None
         assert output.events[-1].reading.data.load_on is wanted
         assert hub.latest("roof") is output.events[-1]
@@ -233,7 +242,7 @@ async def test_a_poll_and_a_switch_that_share_an_answer_give_one_event() -> None
         output = RecordingOutput()
         hub.start(output)
         for number in range(40):
-            await hub.set_load("roof", number % 2 == 0)
+            await hub.set_load("roof", number % 2 == 0, within=5)
         answers = [id(event.reading.data) for event in output.events]
         assert len(answers) == len(set(answers)) > 40
         times = [event.monotonic for event in output.events]
@@ -246,17 +255,17 @@ async def test_a_controller_that_is_removed_while_its_load_is_switched_gives_no_
         output = RecordingOutput()
         hub.start(output)
         await output.until(lambda events: {event.controller.name for event in events} == {"roof", "shed"})
-        switching = asyncio.create_task(hub.set_load("roof", on=True))
+        switching = asyncio.create_task(hub.set_load("roof", on=True, within=5))
         await asyncio.sleep(0)
         await hub.remove("roof")
-        with pytest.raises(LinkClosedError):
+        with pytest.raises(LoadUnknownError, match="was not sent"):
             await switching
         assert output.told[-1][0] == "remove"
         number = len(output.events)
         await output.until(lambda events: len(events) > number + 3)
         assert {event.controller.name for event in output.events[number:]} == {"shed"}
         with pytest.raises(KeyError):
-            await hub.set_load("roof", on=True)
+            await hub.set_load("roof", on=True, within=5)
         with pytest.raises(KeyError):
             hub.latest("roof")
 

@@ -174,7 +174,7 @@ async def test_the_load_of_a_listened_controller_is_not_switched(tmp_path: Path)
         await line.heard()
         before = await meter.read_realtime()
         with pytest.raises(LoadError, match="roof: the gateway only listens to this controller"):
-            await hub.set_load("roof", not before.load_on)
+            await hub.set_load("roof", not before.load_on, within=5)
         assert (await meter.read_realtime()).load_on == before.load_on
         await read_until(meter, lambda: output.events)
         assert line.written == b""

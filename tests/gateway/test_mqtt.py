@@ -67,7 +67,8 @@ async def test_a_reading_is_one_retained_json_object_that_expires_after_three_in
         assert message.properties["message-expiry-interval"] == 5
         availability = await judge.wait("tracer/roof/availability", "online")
         assert availability.retained
-        assert availability.properties["message-expiry-interval"] == 5
+        # It is replaced when the next reading fails, which may take longer.
+        assert availability.properties["message-expiry-interval"] > 5
         bridge = await judge.wait("tracer/bridge/state", "online")
         assert bridge.retained
         assert "message-expiry-interval" not in bridge.properties
@@ -130,7 +131,7 @@ async def test_a_controller_without_answer_is_offline_with_the_reason_and_its_st
 async def test_while_a_controller_answers_its_connection_does_not_expire(
     broker: Broker, tmp_path: Path, url: str
 ) -> None:
-    roof = {"roof": controller(url, interval=0.2)}
+    roof = {"roof": controller(url, retries=0)}
     async with broker.subscriber() as judge, gateway(tmp_path, MqttConfig(url=broker.url), roof):
         first = (await judge.wait("tracer/roof/connection", state="online", reason=None)).json
         again = (await judge.wait("tracer/roof/connection", state="online", reason=None)).json
@@ -335,7 +336,7 @@ async def test_a_command_that_fails_is_logged_and_the_true_state_is_published_ag
             state = await judge.wait("tracer/roof/state")
             await judge.wait("tracer/bridge/state", "online")
             await broker.publish("tracer/roof/load/set", "ON")
-            await logged(caplog, "it is unknown whether the load was switched on")
+            await logged(caplog, "the load was not switched on: ")
             again = await judge.wait("tracer/roof/state")
             assert again.json == state.json
 
@@ -348,10 +349,10 @@ class SlowHub(stub_hub.StubHub):
         self.started: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
         self.allowed = asyncio.Semaphore(0)
 
-    async def set_load(self, name: str, on: bool) -> LoadState:
+    async def set_load(self, name: str, on: bool, *, within: float) -> LoadState:
         self.started.put_nowait((name, on))
         await self.allowed.acquire()
-        return await super().set_load(name, on)
+        return await super().set_load(name, on, within=within)
 
 
 @pytest.fixture
@@ -401,20 +402,44 @@ async def test_a_command_whose_expiry_ends_while_it_waits_is_late(
     assert slow.started.empty()
 
 
-@pytest.mark.slow
-async def test_a_command_that_is_not_confirmed_within_5_s_is_given_up_and_the_next_one_is_followed(
-    broker: Broker, slow: SlowHub, caplog: pytest.LogCaptureFixture
+async def test_a_command_may_be_sent_for_5_s_after_its_arrival_or_until_it_expires(
+    broker: Broker, slow: SlowHub
 ) -> None:
+    slow.allowed.release()
     await broker.publish("tracer/roof/load/set", "ON")
     await slow.started.get()
-    await logged(caplog, "it is unknown whether the load was switched on: it was not confirmed within 5 s")
-    slow.allowed.release()
-    await broker.publish("tracer/roof/load/set", "OFF")
-    assert await slow.started.get() == ("roof", False)
+    await broker.publish("tracer/roof/load/set", "OFF", "-D", "publish", "message-expiry-interval", "2")
+    await slow.started.get()
+    await broker.publish("tracer/shed/load/set", "ON")  # the one before waits
+    await slow.started.get()
+    for _ in range(2):
+        slow.allowed.release()
     async with asyncio.timeout(15):
-        while not slow.switched:
+        while len(slow.deadlines) < 3:
             await asyncio.sleep(0.01)
-    assert slow.switched == [("roof", False)]
+    first, expiring, last = slow.deadlines
+    assert 0 < first <= 5
+    assert 0 < expiring <= 2
+    assert 2 < last <= 5
+
+
+@pytest.mark.slow
+async def test_a_command_that_is_not_confirmed_within_5_s_is_given_up_and_the_next_one_is_followed(
+    broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Peer() as peer:
+        options = controller(peer.url, interval=3600, timeout=30, retries=0)
+        async with broker.subscriber() as judge, gateway(tmp_path, MqttConfig(url=broker.url), {"roof": options}):
+            await peer.request(0xA0)
+            peer.send(realtime())
+            await judge.wait("tracer/bridge/state", "online")
+            for payload, data in (("ON", b"\x01"), ("OFF", b"\x00")):
+                await broker.publish("tracer/roof/load/set", payload)
+                await peer.request(0xA0)
+                peer.send(realtime())
+                assert (await peer.request(0xAA)).data == data
+                unknown = f"it is unknown whether the load was switched {payload.lower()}: roof: it was not confirmed"
+                await logged(caplog, f"{unknown} within 5 s")
 
 
 async def test_commands_are_off_where_the_configuration_says_so_and_the_load_is_no_switch(

@@ -9,7 +9,7 @@ from math import inf
 import pytest
 
 from tests.gateway.stub_hub import controller, data, event
-from tracer_async.gateway._mqtt_messages import connection_message, lifetime, state_message
+from tracer_async.gateway._mqtt_messages import connection_message, state_message, whole_seconds
 from tracer_async.gateway._topics import Topics
 from tracer_async.gateway.config import MqttConfig
 from tracer_async.gateway.events import EnergyTotals
@@ -56,7 +56,7 @@ def test_the_connection_says_since_when_and_why() -> None:
 
 @pytest.mark.parametrize(("interval", "seconds"), [(0.2, 1), (0.5, 2), (5, 15), (3600, 10800)])
 def test_a_reading_is_of_use_for_three_intervals_rounded_up(interval: float, seconds: int) -> None:
-    assert lifetime(controller("roof", interval=interval)) == seconds
+    assert whole_seconds(controller("roof", interval=interval).reading_lifetime) == seconds
 
 
 @pytest.mark.parametrize("prefix", ["tracer", "home/solar", "load/set"])

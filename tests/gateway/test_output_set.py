@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from tests.gateway.hub_outputs import RecordingOutput
 from tests.gateway.stub_hub import controller, data, event
-from tracer_async.gateway.config import GatewayConfig
+from tests.promise.virtual_time import virtual_time
+from tracer_async.gateway.config import ControllerConfig, GatewayConfig
 from tracer_async.gateway.energy_ledger import EnergyLedger
 from tracer_async.gateway.events import ControllerEvent
 from tracer_async.gateway.history.query import HistoryReader
 from tracer_async.gateway.hub import Hub
-from tracer_async.gateway.output import Controllers, Output
+from tracer_async.gateway.output import Controllers, EventQueue, Output
 from tracer_async.gateway.output_set import OutputSet
 
 
@@ -105,6 +107,56 @@ async def test_what_a_stopped_output_could_not_deliver_is_given_to_its_successor
     made.set.start(BOTH, ["web"])
     assert made.outputs[3][1].events == []
     await made.set.stop()
+
+
+class QueueOutput(Output):
+    """Delivers to a list. The history takes 2 s to end, and the others no time."""
+
+    def __init__(self, section: str, delivered: list[ControllerEvent]) -> None:
+        super().__init__(section)
+        self._delivered = delivered
+        self._queue = EventQueue(self.state, 1000)
+
+    def publish(self, event: ControllerEvent) -> None:
+        self._queue.put(event)
+
+    async def run(self) -> None:
+        while True:
+            await self._queue.wait()
+            self._delivered.extend(self._queue.take(1000))
+
+    async def drain(self) -> None:
+        if self.state.name == "history":
+            await asyncio.sleep(2)
+
+    def take_left(self) -> list[ControllerEvent]:
+        return self._queue.take(1000)
+
+
+@virtual_time
+async def test_an_output_and_its_successor_deliver_every_event_once_and_in_order() -> None:
+    delivered: dict[str, list[ControllerEvent]] = {"history": [], "web": []}
+    hub = Hub(EnergyLedger(Path("unused"), zone=None, flush_seconds=60))
+    outputs = OutputSet(hub, lambda section, *_: QueueOutput(section, delivered[section]))
+    judge = RecordingOutput("judge")
+    hub.start(judge)
+    controllers = {"roof": ControllerConfig.model_validate({"url": "sim:", "interval": 0.2})}
+    await hub.apply(controllers)
+    outputs.start(BOTH, delivered)
+    polling = asyncio.create_task(hub.run())
+    await judge.until(lambda events: len(events) == 5)
+    await outputs.stop(delivered)
+    assert len(judge.events) >= 10  # some came while the outputs ended
+    await hub.apply({**controllers, "shed": controllers["roof"]})
+    outputs.start(BOTH, delivered)
+    await judge.until(lambda events: len(events) == 40)
+    await asyncio.sleep(0)
+    # A new output begins with the latest event, which the old one may have had.
+    for events in delivered.values():
+        assert list(dict.fromkeys(map(id, events))) == [id(event) for event in judge.events]
+    await outputs.stop()
+    await hub.aclose()
+    await polling
 
 
 async def test_checking_starts_nothing() -> None:

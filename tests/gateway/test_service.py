@@ -12,12 +12,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.gateway.hub_outputs import RecordingOutput
+from tracer_async.gateway._clock import uptime
 from tracer_async.gateway.config_file import load_config
 from tracer_async.gateway.energy_ledger import EnergyLedger
 from tracer_async.gateway.service import Gateway, GatewayError
@@ -52,10 +54,15 @@ class Service:
         }
         with self.log_file.open("wb") as log:
             status = os.fstat(log.fileno())
+            # Such as `>&-`, which closes standard output.
+            redirection = variables.pop("redirection", "")
             if variables.pop("journald", ""):
                 environment["JOURNAL_STREAM"] = f"{status.st_dev}:{status.st_ino}"
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.gateway.service_process", self.path, self.journal],
+                [
+                    *("sh", "-c", f'exec "$@" {redirection}', "sh"),
+                    *(sys.executable, "-m", "tests.gateway.service_process", self.path, self.journal),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
@@ -209,11 +216,31 @@ def test_many_signals_at_once_end_with_the_last_file(start: Start) -> None:
     service.until_more_events()
 
 
-def test_what_only_a_new_start_applies_is_a_warning(start: Start) -> None:
+@pytest.mark.parametrize(
+    ("top", "tables", "names"),
+    [
+        ("time_zone = 'Asia/Tokyo'\n", "", "time_zone"),
+        ("state_directory = 'elsewhere'\n", "", "state_directory"),
+        ("", "[energy]\nflush_seconds = 7\n", r"\[energy\]"),
+        ("time_zone = 'Asia/Tokyo'\n", "[energy]\nflush_seconds = 7\n", r"time_zone, \[energy\]"),
+    ],
+)
+def test_what_only_a_new_start_applies_is_a_warning_that_asks_for_it(
+    start: Start, top: str, tables: str, names: str
+) -> None:
     service = start(ROOF + MQTT)
-    service.reload(f"time_zone = 'Asia/Tokyo'\n{ROOF}{MQTT}")
-    assert "time_zone changed, which takes effect at the next start" in service.log
+    warning = rf"WARNING .*gateway\.toml: not applied because it needs a restart of the gateway: {names}$"
+    for number in (1, 2):  # It is still not applied at the second signal.
+        service.reload(f"{top}{ROOF}title = 'title {number}'\n{MQTT}{tables}")
+        service.until(lambda: service.log.count("was applied") == number)  # noqa: B023
+        assert len(re.findall(warning, service.log, re.MULTILINE)) == number
+        # The rest is applied.
+        assert service.entries(what="add")[-1]["title"] == f"title {number}"
     assert len(service.entries(what="run")) == 1
+    service.reload(ROOF + MQTT)
+    service.until(lambda: service.log.count("was applied") == 3)
+    assert service.log.count("restart") == 2
+    assert not (service.path.parent / "elsewhere").exists()
 
 
 # The end
@@ -246,6 +273,16 @@ def test_an_output_that_hangs_delays_the_end_by_less_than_5_s(start: Start, beha
     assert service.process.returncode == 0
     assert service.entries(output="influx")[-1]["what"] == "drain"
     assert "roof" in (service.path.parent / "energy.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_thread_that_hangs_does_not_delay_the_end_if_standard_streams_are_closed(
+    start: Start, redirection: str
+) -> None:
+    service = start(f"{ROOF}{MQTT}username = 'thread'\n", redirection=redirection)
+    service.until(lambda: service.entries(what="event"))
+    assert service.end() < 5 + 1  # the machine may be busy
+    assert service.process.returncode == 0
 
 
 def test_sigterm_ends_a_reload_too(start: Start) -> None:
@@ -288,7 +325,37 @@ def test_the_watchdog_hears_often_enough_and_the_status_is_in_words(start: Start
         pass
 
 
-def test_the_watchdog_hears_nothing_once_polling_has_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("later", "online"), [(0.0, b"1 of 1"), (1000.0, b"0 of 1")])
+def test_a_controller_whose_last_reading_is_old_is_not_online_in_the_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: float, online: bytes
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(tmp_path / "notify"))
+        sock.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "100000")
+        monkeypatch.delenv("WATCHDOG_PID", raising=False)
+        monkeypatch.setattr("tracer_async.gateway.service.uptime", lambda: uptime() + later)
+        gateway, output = in_process(tmp_path, ROOF + MQTT)
+
+        async def check() -> None:
+            running = asyncio.create_task(gateway.run())
+            await output.until(lambda events: events)
+            with suppress(BlockingIOError):
+                while sock.recv(4096):  # messages from before the reading
+                    pass
+            async with asyncio.timeout(PATIENCE):
+                message = await asyncio.get_running_loop().sock_recv(sock, 4096)
+            assert message.endswith(b"STATUS=" + online + b" controllers online")
+            gateway.stop()
+            await running
+
+        asyncio.run(check())
+
+
+def test_the_watchdog_hears_nothing_once_polling_has_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(str(tmp_path / "notify"))
         sock.settimeout(0)
@@ -306,6 +373,19 @@ def test_the_watchdog_hears_nothing_once_polling_has_stopped(tmp_path: Path, mon
                 break
     assert b"READY=1" in received
     assert not [message for message in received if b"WATCHDOG" in message]
+    (line,) = (item.getMessage() for item in caplog.records if "polling has stopped" in item.getMessage())
+    assert line.endswith("systemd restarts the service after WatchdogSec")
+
+
+def test_once_polling_has_stopped_the_log_asks_for_a_restart_where_no_watchdog_does_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("WATCHDOG_USEC", raising=False)
+    monkeypatch.setattr("tracer_async.gateway.hub.Hub.is_polling", lambda _: False)
+    gateway, _ = in_process(tmp_path, ROOF)
+    asyncio.run(stopped_after(gateway, 0.5))
+    (line,) = (item.getMessage() for item in caplog.records if "polling has stopped" in item.getMessage())
+    assert line.endswith("restart the service")
 
 
 # The log

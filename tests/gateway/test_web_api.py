@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -32,6 +34,7 @@ from tracer_async import (
     TracerError,
 )
 from tracer_async.gateway._clock import uptime
+from tracer_async.gateway._load_switch import LoadDeadlineError
 from tracer_async.gateway.config import WebConfig
 from tracer_async.gateway.events import EnergyTotals
 from tracer_async.gateway.listening import ListensOnlyError
@@ -304,6 +307,31 @@ async def test_a_controller_without_news_for_three_intervals_shows_no_data() -> 
         assert answer["controllers"][1]["reason"].startswith("no reading for 10")
 
 
+async def test_offline_since_is_the_last_reading_and_not_when_it_went_online() -> None:
+    roof = controller()
+    hub = StubHub(roof)
+    went_online, last_reading = 1_799_971_200.0, 1_800_000_000.0  # 00:00 and 08:00
+    late = event(roof, data(), at=last_reading, monotonic=uptime() - 1000)
+    hub.put(replace(late, since=went_online))
+    async with site(hub) as served:
+        _, answer = await checked(served, "GET", "/api/controllers/roof", "/api/controllers/{name}")
+        assert (answer["online"], answer["since"]) == (False, "2027-01-15T08:00:00.000Z")
+        hub.put(replace(late, since=went_online, monotonic=uptime()))
+        _, answer = await checked(served, "GET", "/api/controllers/roof", "/api/controllers/{name}")
+        assert (answer["online"], answer["since"]) == (True, "2027-01-15T00:00:00.000Z")
+
+
+async def test_an_unknown_age_is_null_and_the_reading_is_given() -> None:
+    roof = controller()
+    hub = StubHub(roof)
+    hub.put(event(roof, data(), at=1_800_000_000.0, age=math.inf))
+    async with site(hub) as served:
+        _, answer = await checked(served, "GET", "/api/controllers/roof", "/api/controllers/{name}")
+        assert (answer["online"], answer["age"], answer["time"]) == (True, None, "2027-01-15T08:00:00.000Z")
+        assert answer["reading"] == data().to_dict()
+    assert "unknown" in OPENAPI["components"]["schemas"]["Controller"]["properties"]["age"]["description"]
+
+
 async def test_a_controller_before_its_first_reading_shows_no_data() -> None:
     async with site(StubHub(controller())) as served:
         _, answer = await checked(served, "GET", "/api/controllers/roof", "/api/controllers/{name}")
@@ -323,14 +351,18 @@ class SwitchingHub(StubHub):
         self.go = asyncio.Event()
         self.asked = asyncio.Event()
         self.error = error
+        self.removed = False
 
-    async def set_load(self, name: str, on: bool) -> LoadState:
+    async def set_load(self, name: str, on: bool, *, within: float) -> LoadState:
         self.asked.set()
         await self.go.wait()
         if self.error is not None:
             raise self.error
-        self.put(event(self.controllers[0], data(load_on=on)))
-        return await super().set_load(name, on)
+        if self.removed:
+            del self.events[name]
+        else:
+            self.put(event(self.controllers[0], data(load_on=on)))
+        return await super().set_load(name, on, within=within)
 
 
 DEVICE = "tcp://10.0.0.7:8088"
@@ -351,6 +383,8 @@ async def test_the_answer_to_a_switch_is_what_the_controller_confirmed() -> None
         status, answer = await checked(served, *LOAD, json={"on": False}, headers=served.own)
         assert (status, answer["load_on"], answer["controller"]["reading"]["load_on"]) == (200, False, False)
         assert hub.switched == [("roof", False)]
+        # The request goes on when the page that sent it is gone, so it has a deadline.
+        assert hub.deadlines == [10.0]
 
 
 @pytest.mark.parametrize(
@@ -372,6 +406,8 @@ async def test_the_answer_to_a_switch_is_what_the_controller_confirmed() -> None
         (LinkTimeoutError(DEVICE, "no connection within 5 s"), 502, "not_switched", "no connection"),
         (LoadUnknownError(DEVICE, False, sent=False, cause=NO_ANSWER), 502, "not_switched", "no answer"),
         (LoadUnknownError(DEVICE, False, sent=False), 502, "not_switched", "the controller does not answer"),
+        (LoadDeadlineError("roof", 10, sent=False), 502, "not_switched", "the controller does not answer"),
+        (LoadDeadlineError("roof", 10, sent=True), 502, "unknown", "it is unknown whether the load was switched"),
         (LoadUnknownError(DEVICE, False), 502, "unknown", "it is unknown whether the load was switched"),
         (
             LoadUnknownError(DEVICE, False, data(load_on=True)),
@@ -408,6 +444,17 @@ async def test_a_switch_of_a_controller_that_is_removed_meanwhile_is_not_found(
     async with site(hub) as served:
         assert (await checked(served, *LOAD, json={"on": True}, headers=served.own))[0] == 404
     assert warnings(caplog) == ["roof: the load was not switched on: no such controller"]
+
+
+async def test_a_confirmed_switch_of_a_controller_that_is_removed_meanwhile_is_answered_without_its_state() -> None:
+    hub = SwitchingHub()
+    async with site(hub) as served, asyncio.timeout(30):
+        answer = asyncio.create_task(checked(served, *LOAD, json={"on": False}, headers=served.own))
+        await hub.asked.wait()
+        hub.controllers = []
+        hub.removed = True
+        hub.go.set()
+        assert await answer == (200, {"load_on": False, "controller": None})
 
 
 async def test_a_switch_that_fails_after_its_client_has_left_is_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -647,12 +694,22 @@ async def test_a_session_says_what_it_allows(
             async with served.session.post(
                 f"{base}/api/session", json={"token": token}, headers=served.own
             ) as response:
-                check("/api/session", "post", response.status, await response.json())
+                answer = await response.json()
+                check("/api/session", "post", response.status, answer)
+                assert answer == {"read": expected["read"], "switch": expected["switch"]}
                 headers["Cookie"] = response.headers["Set-Cookie"].partition(";")[0]
         async with served.session.get(f"{base}/api/session", headers=headers) as response:
             answer = await response.json()
         check("/api/session", "get", 200, answer)
         assert answer == {**expected, "history": False}
+
+
+@pytest.mark.parametrize("options", [{}, with_tokens(), with_tokens(token=None), with_tokens(switch_token=None)])
+async def test_a_log_out_says_what_is_still_allowed(options: dict[str, Any]) -> None:
+    async with site(**options) as served:
+        _, left = await checked(served, "DELETE", "/api/session", "/api/session", headers=served.own)
+        _, session = await checked(served, "GET", "/api/session", "/api/session")
+        assert left == {"read": session["read"], "switch": session["switch"]}
 
 
 async def test_a_log_out_deletes_the_cookie() -> None:

@@ -20,6 +20,8 @@ from tests.gateway.web_site import LOAD, OFF, READ, SWITCH, bearer, cookie_of, s
 from tracer_async.gateway.config import WebConfig
 from tracer_async.gateway.web.access import Access, LoginDelays, Sessions
 
+BASIC = {"Authorization": "Basic dXNlcjpwYXNzd29yZA=="}
+
 # Tokens
 
 
@@ -80,6 +82,8 @@ async def test_the_switching_token_switches() -> None:
         ({"token": SecretStr(READ)}, bearer(READ), 200),
         ({"listen": "0.0.0.0:0", "token": SecretStr(READ)}, bearer(READ), 403),
         ({"switch_token": SecretStr(SWITCH)}, {}, 403),
+        ({}, BASIC, 403),
+        ({"token": SecretStr(READ)}, BASIC, 401),
     ],
 )
 async def test_without_a_switching_token_only_this_machine_switches(
@@ -167,6 +171,46 @@ def test_a_new_token_ends_the_sessions_of_the_old_one() -> None:
     cookie = Sessions(WebConfig(**with_tokens())).sign(Access.READ)
     changed = Sessions(WebConfig(**with_tokens(token=SecretStr("another token"))))
     assert changed.of_cookie(cookie) is Access.NONE
+
+
+# A proxy with a password of its own
+
+
+async def test_the_password_of_a_proxy_does_not_disturb_a_log_in_or_its_session() -> None:
+    async with site(**with_tokens()) as served:
+        page = {**served.own, **BASIC}
+        async with served.session.post(served.url + "api/session", json={"token": SWITCH}, headers=page) as response:
+            assert response.status == 200
+            cookie = {"Cookie": response.headers["Set-Cookie"].partition(";")[0]}
+        assert (await served.ask("GET", "/api/session", headers={**BASIC, **cookie}))[1]["logged_in"]
+        assert (await served.ask("GET", "/api/controllers", headers={**BASIC, **cookie}))[0] == 200
+        assert (await served.ask("POST", LOAD, json=OFF, headers={**page, **cookie}))[0] == 200
+        assert (await served.ask("DELETE", "/api/session", headers={**page, **cookie}))[0] == 200
+        assert served.hub.switched == [("roof", False)]
+
+
+@pytest.mark.parametrize("scheme", ["Basic", "Digest", "Bearers", ""])
+async def test_the_password_of_a_proxy_gives_no_rights(scheme: str) -> None:
+    async with site(**with_tokens()) as served:
+        headers = {"Authorization": f"{scheme} {SWITCH}"}
+        assert (await served.ask("GET", "/api/controllers", headers=headers))[0] == 401
+        assert (await served.ask("POST", LOAD, json=OFF, headers={**served.own, **headers}))[0] == 401
+        assert served.hub.switched == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [("POST", LOAD, OFF), ("POST", "/api/session", {"token": SWITCH}), ("DELETE", "/api/session", None)],
+)
+async def test_a_request_of_another_page_is_refused_although_the_browser_adds_a_password(
+    method: str, path: str, body: dict[str, object] | None
+) -> None:
+    """A browser sends the password of a proxy with requests of any page."""
+    async with site(**with_tokens()) as served:
+        cookie = {"Cookie": (await cookie_of(served, SWITCH))[1]}
+        for origin in ({"Origin": "http://evil.example"}, {}):
+            assert (await served.ask(method, path, json=body, headers={**BASIC, **cookie, **origin}))[0] == 403
+        assert served.hub.switched == []
 
 
 # Requests of other pages

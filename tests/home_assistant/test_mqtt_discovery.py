@@ -234,6 +234,14 @@ async def test_readings_expire_after_three_intervals(online: House) -> None:
     states = online.states()
     del states["load"]  # a switch has no expire_after
     assert set(states.values()) == {STATE_UNAVAILABLE}
+
+
+async def test_the_connection_expires_when_the_next_event_is_overdue(online: House) -> None:
+    async_fire_time_changed(online.hass, datetime.now(UTC) + timedelta(seconds=ROOF.lifetime - 1))
+    await online.hass.async_block_till_done()
+    assert online.state("binary_sensor", "connection").state == STATE_ON
+    async_fire_time_changed(online.hass, datetime.now(UTC) + timedelta(seconds=ROOF.lifetime + 2))
+    await online.hass.async_block_till_done()
     assert online.state("binary_sensor", "connection").state == STATE_UNAVAILABLE
 
 

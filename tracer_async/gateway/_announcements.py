@@ -57,9 +57,6 @@ class Announcements:
         """Wait until `reconcile` has something to do."""
         await self._changed.wait()
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._configured
-
     def is_ready(self, controller: Controller) -> bool:
         """Return whether messages about the controller may be published."""
         return self._ready.get(controller.name) == controller

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 __all__ = ["sync_directory", "write_new"]
 
 
-def write_new(file: Path, parts: Iterable[bytes]) -> Path:
+def write_new(file: Path, content: bytes) -> Path:
     """Write the new content beside *file*, and return where it is. It is on the disk then. Raises OSError."""
     new = file.with_name(f"{file.name}.new")
     try:
         with new.open("wb") as stream:
-            for part in parts:
-                stream.write(part)
+            stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
     except OSError:

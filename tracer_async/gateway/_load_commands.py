@@ -19,7 +19,7 @@ __all__ = ["LoadCommands"]
 
 _log = logging.getLogger(__name__)
 
-# Seconds after its arrival in which a command may be followed.
+# Seconds after its arrival in which a command may be sent.
 _MAX_WAIT = 5.0
 # Lines of the log about messages, in a minute.
 _MAX_LINES = 30
@@ -131,15 +131,11 @@ class LoadCommands:
             )
             return
         try:
-            # The client may have to wait for a slow answer or for a connection. It must not send a late command.
-            async with asyncio.timeout_at(command.expires) as late:
-                await self._controllers.set_load(command.name, command.on)
+            await self._controllers.set_load(command.name, command.on, within=command.expires - now)
         except KeyError as error:
             _log.warning("%s", failure_text(command.name, command.on, error))
         except Exception as error:  # noqa: BLE001  # whatever a client raises is reported, and the next command is tried
-            waited = f"it was not confirmed within {command.expires - command.received:g} s"
-            reason = waited if late.expired() else None
-            _log.warning("%s", failure_text(command.name, command.on, error, reason))
+            _log.warning("%s", failure_text(command.name, command.on, error))
             self._failed(command.name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tracer_async import LinkTimeoutError, LoadRefusedError, LoadUnknownError
+from tracer_async.gateway._load_switch import LoadDeadlineError
 from tracer_async.gateway.listening import ListensOnlyError
 
 __all__ = ["certainly_not_switched", "failure_text"]
@@ -13,18 +14,17 @@ def certainly_not_switched(error: BaseException) -> bool:
 
     After any other error the command may have been executed, although no answer confirms it.
     """
-    if isinstance(error, LoadUnknownError):
+    if isinstance(error, LoadUnknownError | LoadDeadlineError):
         return not error.sent
     # LinkTimeoutError: there was no connection. KeyError: there is no such controller. Other errors of a connection
     # may come after the command.
     return isinstance(error, LoadRefusedError | LinkTimeoutError | ListensOnlyError | KeyError)
 
 
-def failure_text(name: str, on: bool, error: BaseException, reason: str | None = None) -> str:
-    """Return a line for the log about a switch of the controller *name* that failed. *reason* replaces the error's."""
+def failure_text(name: str, on: bool, error: BaseException) -> str:
+    """Return a line for the log about a switch of the controller *name* that failed."""
     what = (
         "the load was not switched" if certainly_not_switched(error) else "it is unknown whether the load was switched"
     )
-    if reason is None:
-        reason = "no such controller" if isinstance(error, KeyError) else str(error) or type(error).__name__
+    reason = "no such controller" if isinstance(error, KeyError) else str(error) or type(error).__name__
     return f"{name}: {what} {'on' if on else 'off'}: {reason}"

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 from math import ceil
 
-from tracer_async.gateway.events import Controller, ControllerEvent, EnergyTotals
+from tracer_async.gateway.events import ControllerEvent, EnergyTotals
 from tracer_async.records import rounded_age, utc
 
-__all__ = ["OFFLINE", "ONLINE", "connection_message", "lifetime", "state_message"]
+__all__ = ["OFFLINE", "ONLINE", "connection_message", "state_message", "whole_seconds"]
 
 ONLINE = b"online"
 OFFLINE = b"offline"
 
 
-def lifetime(controller: Controller) -> int:
-    """Return for how many seconds a reading is of use: three intervals, as a whole number for MQTT."""
-    return max(ceil(3 * controller.interval), 1)
+def whole_seconds(lifetime: float) -> int:
+    """Return a lifetime as MQTT and Home Assistant want it: whole seconds, at least 1."""
+    return max(ceil(lifetime), 1)
 
 
 def state_message(event: ControllerEvent) -> bytes:

@@ -23,13 +23,14 @@ class PublishedTopics:
     """Remembers topics across restarts.
 
     A topic is added before its first message is sent, and removed after the broker has confirmed that its retained
-    message is deleted. So the file may name a topic without a message, but never misses one.
+    message is deleted. So the file may name a topic without a message, but misses one only if it cannot be written,
+    which is logged.
     """
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._topics: frozenset[str] | None = None
-        # Whether the file lacks something, because it could not be written.
+        # Whether the file may lack something: a write of it runs, or has failed.
         self._stale = False
         self._writing = asyncio.Lock()
         self._writes: set[asyncio.Task[None]] = set()
@@ -55,22 +56,23 @@ class PublishedTopics:
     async def _store(self, topics: frozenset[str]) -> None:
         if topics == self._topics and not self._stale:
             return
-        self._topics = topics
-        content = {"version": 1, "topics": sorted(topics)}
+        # Stale until it is written: if the caller is cancelled meanwhile, the next one must not rely on the file.
+        self._topics, self._stale = topics, True
         # A task of its own, that goes on if the caller is cancelled: a thread cannot be cancelled, and the next write
         # must not begin before this one has ended.
-        task = asyncio.create_task(self._write(json.dumps(content, indent=1)))
+        task = asyncio.create_task(self._write(topics))
         self._writes.add(task)
         task.add_done_callback(self._writes.discard)
         await asyncio.shield(task)
 
-    async def _write(self, text: str) -> None:
+    async def _write(self, topics: frozenset[str]) -> None:
+        text = json.dumps({"version": 1, "topics": sorted(topics)}, indent=1)
         try:
             async with self._writing:
                 await asyncio.to_thread(_replace, self._file, text)
-            self._stale = False
+            if topics == self._topics:
+                self._stale = False
         except OSError as error:
-            self._stale = True
             _log.warning(
                 "%s: cannot be written, so removed controllers may stay in Home Assistant: %s", self._file, error
             )
@@ -96,5 +98,5 @@ def _is_topic(value: object) -> bool:
 
 
 def _replace(file: Path, text: str) -> None:
-    write_new(file, [text.encode()]).replace(file)
+    write_new(file, text.encode()).replace(file)
     sync_directory(file.parent)

@@ -69,7 +69,6 @@ class Table(NamedTuple):
     model: type[Section]
     named: bool
     """Whether it contains one table of this kind for each name: ``[controllers.NAME]``."""
-    required: bool
 
 
 def keys(model: type[Section]) -> dict[str, Key]:
@@ -88,7 +87,7 @@ def _table_of(name: str, field: FieldInfo) -> Table | None:
     named = get_origin(kind) is dict
     model = get_args(kind)[1] if named else kind
     if isinstance(model, type) and issubclass(model, Section):
-        return Table(name, model, named, field.is_required())
+        return Table(name, model, named)
     return None
 
 

@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from tracer_async import __version__
-from tracer_async.gateway._mqtt_messages import lifetime
+from tracer_async.gateway._mqtt_messages import whole_seconds
 from tracer_async.gateway._topics import Topics
 from tracer_async.gateway.events import Controller
 
@@ -92,7 +92,7 @@ def device_discovery(controller: Controller, topics: Topics, *, commands: bool) 
                 "state_topic": topics.availability(controller.name),
                 "value_template": "{{ 'ON' if value == 'online' else 'OFF' }}",
                 "json_attributes_topic": topics.connection(controller.name),
-                "expire_after": lifetime(controller),
+                "expire_after": whole_seconds(controller.lifetime),
             },
         },
     }
@@ -121,7 +121,7 @@ def _sensor(controller: Controller, field: str) -> dict[str, Any]:
         "device_class": device_class,
         "unit_of_measurement": unit,
         "state_class": state_class,
-        "expire_after": lifetime(controller),
+        "expire_after": whole_seconds(controller.reading_lifetime),
         **options,
     }
 
@@ -130,7 +130,7 @@ def _binary_sensor(controller: Controller, field: str, name: str, device_class: 
     return {
         **_entity(controller, "binary_sensor", field, name),
         "value_template": _on_or_off(field),
-        "expire_after": lifetime(controller),
+        "expire_after": whole_seconds(controller.reading_lifetime),
         **({} if device_class is None else {"device_class": device_class}),
     }
 

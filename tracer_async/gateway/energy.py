@@ -3,8 +3,10 @@
 Three rules:
 
 1. Spans of time are measured by the monotonic clock. The wall clock only says to which local day energy belongs, so a
-   clock that is set back or forward adds nothing and takes nothing away.
+   clock that is set back or forward adds nothing and takes nothing away. After a restart, the time that both clocks
+   have measured is unknown time, so a machine that starts with a wrong clock adds no time that has not passed.
 2. Time is either covered by two readings, at most three intervals apart, or it is unknown. Unknown time has no energy.
+   Time while the machine is switched off is neither: nothing measures it reliably.
 3. A sum only grows. A day that the wall clock left and enters again continues with the sum that it had.
 """
 
@@ -13,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, tzinfo
-from math import isfinite
+from math import inf
 
 from tracer_async import Reading, RealtimeData
 from tracer_async.gateway.events import DayEnergy, EnergyTotals
@@ -42,11 +44,13 @@ class MeterState:
     load: float = 0.0
     """Watt-hours to the load since the counter began."""
     unknown: float = 0.0
-    """Seconds since the counter began that no pair of readings covers."""
+    """Seconds since the counter began that no pair of readings covers, without those while the machine was off."""
     time: float | None = None
     """Until when time is accounted for, in seconds since 1970; None before the first reading."""
     days: tuple[DayEnergy, ...] = ()
     """The sums of at most `MAX_DAYS` local days. The one that was counted last is the last one."""
+    monotonic: float | None = None
+    """`time` in seconds of the monotonic clock, which begins at 0 when the machine starts; None if that is unknown."""
 
     def totals(self) -> EnergyTotals:
         """Return what outputs publish."""
@@ -64,23 +68,25 @@ class EnergyMeter:
         self._charge, self._load, self._unknown = state.charge, state.load, state.unknown
         # In the order in which they were counted last.
         self._days = {entry.day: entry for entry in state.days}
-        # Time is accounted for until these moments of the two clocks. After a restart only the wall clock is known.
-        self._time = state.time
-        self._monotonic: float | None = None
+        # Time is accounted for until these moments of the two clocks.
+        self._time, self._monotonic = state.time, state.monotonic
+        # Whether that was in an earlier run, and maybe before the machine was started again.
+        self._restarted = True
         # Watts into the battery and to the load at that moment; None if they are unknown.
         self._powers: tuple[float, float] | None = None
 
     @property
     def state(self) -> MeterState:
         """What has to be kept over a restart."""
-        return MeterState(self._charge, self._load, self._unknown, self._time, tuple(self._days.values()))
+        days = tuple(self._days.values())
+        return MeterState(self._charge, self._load, self._unknown, self._time, days, self._monotonic)
 
     def record(self, reading: Reading, monotonic: float, interval: float) -> None:
         """Count a reading, or an error instead of one. Never raises.
 
         *monotonic* is when it arrived, in seconds of the monotonic clock; *interval* the seconds between two readings.
         """
-        if not (_EARLIEST <= reading.time <= _LATEST and isfinite(monotonic)):
+        if not (_EARLIEST <= reading.time <= _LATEST and 0.0 <= monotonic < inf):
             return
         powers = _powers(reading.data)
         elapsed = self._elapsed(reading.time, monotonic)
@@ -94,14 +100,21 @@ class EnergyMeter:
             self._unknown += elapsed
         if powers is not None:
             self._add(self._local_day(reading.time), 0.0, 0.0)
-        self._powers, self._time, self._monotonic = powers, reading.time, monotonic
+        self._powers, self._time, self._monotonic, self._restarted = powers, reading.time, monotonic, False
 
     def _elapsed(self, time: float, monotonic: float) -> float | None:
         """Return the seconds that are not accounted for yet; None before the first reading."""
-        if self._monotonic is not None:
+        if self._time is None:
+            return None
+        if self._monotonic is None:  # The file was written by a version that did not store it.
+            return 0.0
+        if not self._restarted:
             return max(monotonic - self._monotonic, 0.0)
-        # The monotonic clock does not continue over a restart. The wall clock may have been set back meanwhile.
-        return None if self._time is None else max(time - self._time, 0.0)
+        # The monotonic clock goes on over a restart of the gateway, and begins at 0 with the machine. Then the gateway
+        # was stopped at least as long as the machine runs. This is never more than the time that has passed, unless the
+        # file comes from another machine. The wall clock limits the error of that.
+        stopped = monotonic - self._monotonic if monotonic >= self._monotonic else monotonic
+        return max(min(stopped, time - self._time), 0.0)
 
     def _count(self, before: tuple[float, float], after: tuple[float, float], seconds: float, end: float) -> None:
         """Add the trapezoid between two readings that are *seconds* apart, the second one at the wall time *end*."""

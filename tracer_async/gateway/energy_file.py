@@ -88,10 +88,10 @@ class EnergyFile:
         old totals or the new ones.
         """
         self._acquire()
-        content = b"".join(encode_states(states))
+        content = encode_states(states)
         checksum = sha256(content).digest()
         for path in (self._backup, self._path):
-            new = write_new(path, [content])
+            new = write_new(path, content)
             if not self._is_intact(path) and path.exists():
                 self._set_aside(path, "was damaged or changed by another program")
             new.replace(path)
@@ -153,12 +153,11 @@ def _is_open_as(descriptor: int, path: Path) -> bool:
         return False
 
 
-def encode_states(states: Mapping[str, MeterState]) -> Iterable[bytes]:
-    """Encode totals by controller ID, in parts: one JSON document, with one line for each controller."""
+def encode_states(states: Mapping[str, MeterState]) -> bytes:
+    """Encode totals by controller ID: one JSON document, with one line for each controller."""
     lines = [_encode_line(controller_id, _to_json(state)) for controller_id, state in states.items()]
-    yield f'{{"format": {_FORMAT}, "sha256": "{_checksum(lines)}", "controllers": {{\n'.encode()
-    yield ",\n".join(lines).encode()
-    yield b"\n}}\n"
+    head = f'{{"format": {_FORMAT}, "sha256": "{_checksum(lines)}", "controllers": {{\n'
+    return (head + ",\n".join(lines) + "\n}}\n").encode()
 
 
 def decode_states(raw: bytes) -> dict[str, MeterState]:
@@ -191,7 +190,14 @@ def _checksum(lines: Iterable[str]) -> str:
 
 def _to_json(state: MeterState) -> dict[str, Any]:
     days = [[day.isoformat(), charge, load] for day, charge, load in state.days]
-    return {"charge": state.charge, "load": state.load, "unknown": state.unknown, "time": state.time, "days": days}
+    return {
+        "charge": state.charge,
+        "load": state.load,
+        "unknown": state.unknown,
+        "time": state.time,
+        "days": days,
+        "monotonic": state.monotonic,
+    }
 
 
 def _from_json(state: dict[str, Any]) -> MeterState:
@@ -199,11 +205,16 @@ def _from_json(state: dict[str, Any]) -> MeterState:
         _number(state["charge"]),
         _number(state["load"]),
         _number(state["unknown"]),
-        None if state["time"] is None else _number(state["time"]),
+        _optional_number(state["time"]),
         tuple(
             DayEnergy(date.fromisoformat(day), _number(charge), _number(load)) for day, charge, load in state["days"]
         ),
+        _optional_number(state.get("monotonic")),  # Files of older versions lack it.
     )
+
+
+def _optional_number(value: Any) -> float | None:
+    return None if value is None else _number(value)
 
 
 def _number(value: Any) -> float:

@@ -15,7 +15,7 @@ from pathlib import Path
 from tracer_async import Reading
 from tracer_async.gateway.energy import EnergyMeter, MeterState
 from tracer_async.gateway.energy_file import EnergyFile
-from tracer_async.gateway.events import Controller, DayEnergy, EnergyTotals
+from tracer_async.gateway.events import Controller, EnergyTotals
 from tracer_async.gateway.output import OutputState
 
 __all__ = ["EnergyLedger"]
@@ -67,14 +67,6 @@ class EnergyLedger:
         """Return the totals of a controller that are on the disk."""
         state = self._stored.get(controller_id)
         return EnergyTotals() if state is None else state.totals()
-
-    def days(self, controller_id: str) -> list[DayEnergy]:
-        """Return the energy of the last days (at most 40) that is on the disk, the oldest first.
-
-        The last day still grows, and so may any other one after the clock was set back.
-        """
-        state = self._stored.get(controller_id)
-        return [] if state is None else sorted(state.days)
 
     async def run(self) -> None:
         """Write the totals to the file from time to time, until cancelled. Errors are in `state`."""

@@ -10,6 +10,9 @@ from tracer_async import Reading, SessionStats
 
 __all__ = ["Controller", "ControllerEvent", "DayEnergy", "EnergyTotals"]
 
+# Seconds that an event may take to those who receive it.
+_ON_ITS_WAY = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class Controller:
@@ -25,6 +28,20 @@ class Controller:
     """Seconds between two readings."""
     switchable: bool = True
     """Whether the gateway can switch the load. It cannot if it only listens to the controller."""
+    event_gap: float = 0.0
+    """Maximum seconds from one event to the next, also if the controller does not answer."""
+    reading_gap: float = 0.0
+    """Maximum seconds from one reading to the next, if each request is answered."""
+
+    @property
+    def lifetime(self) -> float:
+        """Seconds for which an event describes the present. While the gateway works, the next one comes earlier."""
+        return max(3 * self.interval, self.event_gap + _ON_ITS_WAY, 10.0)
+
+    @property
+    def reading_lifetime(self) -> float:
+        """Seconds for which the measurements of a reading are of use. Not more than `lifetime`."""
+        return max(3 * self.interval, self.reading_gap)
 
 
 class DayEnergy(NamedTuple):
@@ -52,7 +69,8 @@ class EnergyTotals:
     load_today: float = 0.0
     """Watt-hours to the load on `day`."""
     unknown: float = 0.0
-    """Seconds since the counter began that no reading covers: gaps longer than three intervals."""
+    """Seconds since the counter began that no reading covers: gaps longer than three intervals, and the time while the
+    gateway was stopped, but not while the machine was off."""
     before: DayEnergy | None = None
     """The day that was counted before `day`: what came between the last write of it and midnight is in here only."""
 
@@ -78,8 +96,12 @@ class ControllerEvent:
         return self.reading.ok
 
     def is_current(self, monotonic: float) -> bool:
-        """Return whether this still describes the present: it came at most three intervals, or 10 s, ago."""
-        return monotonic - self.monotonic <= max(3 * self.controller.interval, 10.0)
+        """Return whether this still describes the present: the next event is not overdue."""
+        return monotonic - self.monotonic <= self.controller.lifetime
+
+    def is_online(self, monotonic: float) -> bool:
+        """Return whether the controller answers at present: this is a reading, and not an old one."""
+        return self.online and self.is_current(monotonic)
 
     @property
     def reason(self) -> str | None:

@@ -1,7 +1,7 @@
 """A controller that another master reads, such as the MT-5 meter: the gateway only listens, and never sends a byte.
 
 Readings come when the other master asks for them. A line on which none is heard gives errors instead, so that the
-controller is shown as offline, with the reason.
+controller is shown as offline, with the reason: that of a port that is lost, or else that the line is silent.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ __all__ = ["ListenedLine", "ListensOnlyError", "SilentLineError", "silence_limit
 
 _log = logging.getLogger(__name__)
 
-# Initial seconds until a port that could not be opened is tried again. The delay doubles up to the repeat interval.
-_RETRY = 0.5
-# Seconds between two errors in a row, if the interval is not longer. Together with the 5 s for opening a port it is
-# less than 10 s, after which an event does not describe the present any more.
+# Initial and maximum seconds until listening begins again after an error that the listener does not handle.
+_BACKOFF = (0.5, 30.0)
+# Seconds between two errors in a row, if the interval is not longer. Less than `silence_limit`.
 _REPEAT = 4.0
 
 
@@ -46,7 +45,10 @@ class SilentLineError(TracerError):
 
 
 def silence_limit(interval: float) -> float:
-    """Return the seconds without a reading after which a line counts as silent. *interval* is the meter's."""
+    """Return the seconds without a reading after which a controller is offline. *interval* is the meter's.
+
+    It is also the longest time between two of its events.
+    """
     return max(3 * interval, 10.0)
 
 
@@ -60,15 +62,16 @@ class ListenedLine:
 
     def __init__(self, name: str, urls: Sequence[str], interval: float, publish: Callable[[Reading], None]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._listener = Listener(*urls)
+        self._listener = Listener(*urls, start_offline=True)
         self._urls = urls
         self._name = name
         self._limit = silence_limit(interval)
         self._repeat = max(interval, _REPEAT)
         self._publish = publish
+        # Those of earlier listeners.
         self._links = 0
         self._heard_at = self._loop.time()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer = self._loop.call_later(self._limit, self._tell_error)
         self._task = asyncio.create_task(self._keep_listening(), name=f"gateway listening to {name}")
 
     @property
@@ -85,19 +88,18 @@ class ListenedLine:
             frames=sum(each.frames for each in received),
             corrupt_frames=sum(each.corrupt_frames for each in received),
             noise_bytes=sum(each.noise_bytes for each in received),
-            links=self._links,
+            links=self._links + sum(self._listener.links),
         )
 
     async def aclose(self) -> None:
         """Stop listening, and close the ports. Nothing is published after this was called."""
-        self._stop_timer()
+        self._timer.cancel()
         self._task.cancel()
         await asyncio.wait([self._task])
 
     async def _keep_listening(self) -> NoReturn:
-        delays = backoff(_RETRY, self._repeat)
+        delays = backoff(*_BACKOFF)
         while True:
-            links = self._links
             try:
                 await self._listen()
                 error = TracerError("listening ended")
@@ -106,36 +108,34 @@ class ListenedLine:
             except Exception as reason:  # noqa: BLE001  # the other controllers go on; so does this one after the delay
                 _log.exception("listening to %s: an internal error; please report it", self._name)
                 error = TracerError(f"internal error: {reason!r}")
-            self._publish(Reading(time.time(), None, error))
-            if self._links > links:
-                delays = backoff(_RETRY, self._repeat)
+            self._tell(Reading(time.time(), None, error))
             await asyncio.sleep(next(delays))
-            self._listener = Listener(*self._urls)
+            self._links += sum(self._listener.links)
+            self._listener = Listener(*self._urls, start_offline=True)
 
     async def _listen(self) -> None:
-        """Publish what is heard, until the listener ends. Raises what opening the ports raises."""
+        """Publish what is heard, until the listener ends. A port that is lost is opened again by the listener."""
         async with self._listener as listener:
-            self._links += 1
             readings = listener.readings()
-            self._note_activity()
+            if self._lost() is not None:
+                self._tell_error()
             try:
                 async for reading in readings:
-                    self._note_activity()
-                    self._publish(reading)
+                    self._heard_at = self._loop.time()
+                    self._tell(reading)
             finally:
-                self._stop_timer()
                 await readings.aclose()
 
-    def _note_activity(self) -> None:
-        self._stop_timer()
-        self._heard_at = self._loop.time()
-        self._timer = self._loop.call_later(self._limit, self._silent)
+    def _tell(self, reading: Reading) -> None:
+        """Publish a reading or an error. Without another one until then, an error follows."""
+        self._timer.cancel()
+        self._timer = self._loop.call_later(self._limit if reading.ok else self._repeat, self._tell_error)
+        self._publish(reading)
 
-    def _silent(self) -> None:
-        self._timer = self._loop.call_later(self._repeat, self._silent)
-        self._publish(Reading(time.time(), None, SilentLineError(self._loop.time() - self._heard_at)))
+    def _tell_error(self) -> None:
+        error = self._lost() or SilentLineError(self._loop.time() - self._heard_at)
+        self._tell(Reading(time.time(), None, error))
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _lost(self) -> TracerError | None:
+        """Return why a port is lost or cannot be opened; None if all are open."""
+        return next((error for error in self._listener.errors if error is not None), None)

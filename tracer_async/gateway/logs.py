@@ -47,7 +47,7 @@ def configure_logging(config: LogConfig, secrets: Iterable[str]) -> None:
     root = logging.getLogger()
     root.handlers[:] = [other for other in root.handlers if not isinstance(other, _Handler)] + [handler]
     level = logging.getLevelNamesMapping()[config.level.upper()]
-    # Other packages say much that concerns only those who work on them.
+    # Messages of other packages below WARNING are for their developers.
     root.setLevel(max(level, logging.WARNING))
     logging.getLogger("tracer_async").setLevel(level)
     # Every byte on every line; `tracer-async watch --trace` shows them.

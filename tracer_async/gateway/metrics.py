@@ -61,7 +61,7 @@ _COUNTERS: tuple[tuple[str, str, Callable[[ControllerEvent], float]], ...] = (
     ),
     (
         "tracer_energy_unknown_seconds",
-        "Time that no reading covers, and that the energy counters leave out. Survives restarts.",
+        "Time that no reading covers, without that while the machine was off. Survives restarts.",
         lambda event: event.energy.unknown,
     ),
     ("tracer_requests", "Requests sent, retries included.", lambda event: event.stats.requests),
@@ -91,7 +91,7 @@ class _Controllers(Collector):
 
     def collect(self) -> Iterator[Metric]:
         events = [event for _, event in self._latest if event is not None]
-        current = [event for event in events if event.online and event.is_current(self._monotonic)]
+        current = [event for event in events if event.is_online(self._monotonic)]
         online = {event.controller.name for event in current}
         up = GaugeMetricFamily("tracer_up", "Whether the controller answers (1) or not (0).", labels=["controller"])
         for name, _ in self._latest:

@@ -5,8 +5,9 @@ a new connection the newest reading of every controller is published again, so Q
 saving anything. What changes rarely and has to arrive is published with QoS 1: discovery, deletions, and the state of
 the gateway.
 
-An old value is never shown as new. Readings expire in the broker three intervals after they arrived here. The state is
-published before `online`, and `offline` is all that is published while a controller does not answer.
+An old value is never shown as new. Readings expire in the broker three intervals after they arrived here, or later if
+a slow answer needs it. The state is published before `online`, and `offline` is all that is published while a
+controller does not answer. `online`, `offline` and the reason expire when the next event is overdue.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
-from math import ceil
 from pathlib import Path
 from typing import NoReturn
 
@@ -34,7 +34,7 @@ from tracer_async.gateway._broker import (
 )
 from tracer_async.gateway._clock import uptime
 from tracer_async.gateway._load_commands import LoadCommands
-from tracer_async.gateway._mqtt_messages import OFFLINE, ONLINE, connection_message, lifetime, state_message
+from tracer_async.gateway._mqtt_messages import OFFLINE, ONLINE, connection_message, state_message, whole_seconds
 from tracer_async.gateway._rivals import Rivals
 from tracer_async.gateway._topics import Topics
 from tracer_async.gateway.config import MqttConfig
@@ -194,32 +194,31 @@ class MqttOutput(Output):
         controller = event.controller
         if not event.online:
             return self._offline(controller, event.since, event.reason or "no answer")
-        left = ceil(lifetime(controller) - (uptime() - event.monotonic))
-        if left <= 0:
+        passed = uptime() - event.monotonic
+        if passed > controller.reading_lifetime:
             return self._offline(controller, event.reading.time, "no reading since then")
+        state_left = whole_seconds(controller.reading_lifetime - passed)
+        left = whole_seconds(controller.lifetime - passed)
         return [
-            Outgoing(self._topics.state(controller.name), state_message(event), left),
+            Outgoing(self._topics.state(controller.name), state_message(event), state_left),
             Outgoing(self._topics.availability(controller.name), ONLINE, left),
             *self._connection(controller, event.since, None),
         ]
 
     def _offline(self, controller: Controller, since: float, reason: str) -> list[Outgoing]:
         """Say that there is no reading. The last state stays in the broker until it expires, with its time."""
-        availability = Outgoing(self._topics.availability(controller.name), OFFLINE, lifetime(controller))
+        lifetime = whole_seconds(controller.lifetime)
+        availability = Outgoing(self._topics.availability(controller.name), OFFLINE, lifetime)
         return [availability, *self._connection(controller, since, reason)]
 
     def _connection(self, controller: Controller, since: float, reason: str | None) -> list[Outgoing]:
         """Say the reason with each event while it lasts. While there is none, say so before that expires."""
-        name, now = controller.name, uptime()
+        name, now, lifetime = controller.name, uptime(), whole_seconds(controller.lifetime)
         shown_since, shown_reason, shown_at = self._shown.get(name, (None, None, 0.0))
-        if (
-            reason is None
-            and (shown_since, shown_reason) == (since, None)
-            and now < shown_at + lifetime(controller) / 2
-        ):
+        if reason is None and (shown_since, shown_reason) == (since, None) and now < shown_at + lifetime / 2:
             return []
         self._shown[name] = since, reason, now
-        return [Outgoing(self._topics.connection(name), connection_message(since, reason), lifetime(controller))]
+        return [Outgoing(self._topics.connection(name), connection_message(since, reason), lifetime)]
 
     def _publish_again(self, name: str) -> None:
         """Publish the last event again. After a load command that failed, this corrects what a dashboard shows."""

@@ -27,11 +27,12 @@ class Controllers(Protocol):
     def latest(self, name: str) -> ControllerEvent | None:
         """Return the last event of a controller; None before the first one. Raises KeyError for an unknown name."""
 
-    async def set_load(self, name: str, on: bool) -> LoadState:
+    async def set_load(self, name: str, on: bool, *, within: float) -> LoadState:
         """Switch the load of a controller, and publish a reading that shows it.
 
-        Raises KeyError for an unknown name, ListensOnlyError if the controller is not `switchable`, and what
-        `TracerClient.set_load` raises.
+        The command is not sent after *within* seconds. Raises KeyError for an unknown name, ListensOnlyError if the
+        controller is not `switchable`, LoadDeadlineError if the switch is not confirmed in that time, and what
+        `TracerClient.set_load` raises. `certainly_not_switched` says what an error means.
         """
 
     def outputs(self) -> list[OutputState]:

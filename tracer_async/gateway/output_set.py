@@ -1,4 +1,8 @@
-"""The outputs that run, one for each section of the configuration."""
+"""The outputs that run, one for each section of the configuration.
+
+An output that has ended still takes events, until another one takes its place and what it could not deliver. So no
+event is lost between the two.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,6 @@ from collections.abc import Iterable
 from typing import cast
 
 from tracer_async.gateway.config import GatewayConfig
-from tracer_async.gateway.events import ControllerEvent
 from tracer_async.gateway.history.query import HistoryReader
 from tracer_async.gateway.hub import Hub
 from tracer_async.gateway.output import Output
@@ -26,8 +29,8 @@ class OutputSet:
         self._hub = hub
         self._make_output = make_output
         self._running: dict[str, Output] = {}
-        # What stopped outputs could not deliver, for those that take their places.
-        self._left: dict[str, list[ControllerEvent]] = {}
+        # Outputs that have ended, or are about to, and whose places are not taken yet.
+        self._ended: dict[str, Output] = {}
         # Outputs that end. They are not cancelled with the one who waits for them.
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -44,15 +47,18 @@ class OutputSet:
 
     def start(self, config: GatewayConfig, sections: Iterable[str]) -> None:
         """Start the outputs of these sections, as far as *config* has them. Raises what making them raises."""
+        # Nothing is awaited here: an event comes either before this, to the output that has ended, or to the new one.
         for section, output in self._make(config, sections).items():
             self._running[section] = output
-            left = self._left.get(section)
+            left = self._ended[section].take_left() if section in self._ended else []
             if left:
                 _log.info("%s: %d readings that are not delivered yet are kept", section, len(left))
                 for event in left:
                     output.publish(event)
             self._hub.start(output)
-        self._left.clear()
+        for ended in self._ended.values():
+            self._hub.detach(ended)
+        self._ended.clear()
 
     def _make(self, config: GatewayConfig, sections: Iterable[str]) -> dict[str, Output]:
         made: dict[str, Output] = {}
@@ -77,11 +83,8 @@ class OutputSet:
         for section in sections:
             output = self._running.pop(section, None)
             if output is not None:
-                self._ending.add(asyncio.create_task(self._end(section, output), name=f"gateway stop {section}"))
+                self._ended[section] = output
+                self._ending.add(asyncio.create_task(self._hub.stop(output), name=f"gateway stop {section}"))
         if self._ending:
             await asyncio.wait(self._ending)
             self._ending = {task for task in self._ending if not task.done()}
-
-    async def _end(self, section: str, output: Output) -> None:
-        await self._hub.stop(output)
-        self._left[section] = output.take_left()

@@ -57,15 +57,17 @@ class OutputTask:
         elif (error := drain.exception()) is not None:
             _log.warning("%s: what was left at the end could not be delivered: %s", self._name, error_text(error))
 
-    # What the hub tells the output
+    # What the hub tells the output. When it ends, it only takes events, for the output that takes its place.
 
     def add(self, controller: Controller) -> None:
         """Tell the output about a controller."""
-        self._tell(lambda: self.output.add(controller))
+        if not self._stopping:
+            self._tell(lambda: self.output.add(controller))
 
     def remove(self, controller: Controller) -> None:
         """Tell the output that a controller is gone."""
-        self._tell(lambda: self.output.remove(controller))
+        if not self._stopping:
+            self._tell(lambda: self.output.remove(controller))
 
     def publish(self, event: ControllerEvent) -> None:
         """Hand an event to the output. It counts as dropped if the output raises."""

@@ -7,7 +7,6 @@ import gc
 import logging
 import os
 import signal
-import sys
 import threading
 from contextlib import suppress
 from logging.handlers import MemoryHandler
@@ -96,6 +95,5 @@ def _exit_in_time(gateway: Gateway) -> None:
 
 
 def _exit(code: int) -> None:
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+    # Without flushing the standard streams: they may be closed, or nobody reads them. The log is flushed line by line.
     os._exit(code)

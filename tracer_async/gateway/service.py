@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 
 from tracer_async import TracerClient, TracerError
 from tracer_async.gateway import systemd
+from tracer_async.gateway._clock import uptime
 from tracer_async.gateway.config import GatewayConfig
 from tracer_async.gateway.config_file import ConfigError, load_config
 from tracer_async.gateway.energy_ledger import EnergyLedger
@@ -36,8 +37,8 @@ _CLOSE_SECONDS = 0.5
 _FINISH_SECONDS = 3.7
 # Seconds between two reports to systemd, if its watchdog does not ask for more.
 _REPORT_SECONDS = 5.0
-# What only a new start applies.
-_FIXED = ("state_directory", "time_zone", "energy")
+# What only a new start applies, and how it is called in the file.
+_FIXED = {"state_directory": "state_directory", "time_zone": "time_zone", "energy": "[energy]"}
 
 
 class GatewayError(TracerError):
@@ -192,15 +193,18 @@ class Gateway:
         _log.info("%s was applied: %s", self._path, summary(config))
 
     def _warn_about_fixed(self, config: GatewayConfig) -> None:
-        changed = [name for name in _FIXED if getattr(config, name) != getattr(self._config, name)]
+        changed = [text for name, text in _FIXED.items() if getattr(config, name) != getattr(self._config, name)]
         if changed:
-            _log.warning("%s: %s changed, which takes effect at the next start", self._path, ", ".join(changed))
+            text = "%s: not applied because it needs a restart of the gateway: %s"
+            _log.warning(text, self._path, ", ".join(changed))
 
     # Reports
 
     async def _keep_reporting(self) -> None:
         """Tell systemd what works. Its watchdog hears of us only while readings come."""
-        interval = min(systemd.watchdog_interval() or _REPORT_SECONDS, _REPORT_SECONDS)
+        watchdog = systemd.watchdog_interval()
+        interval = min(watchdog or _REPORT_SECONDS, _REPORT_SECONDS)
+        consequence = "restart the service" if watchdog is None else "systemd restarts the service after WatchdogSec"
         stalled = False
         while True:
             if self._hub.is_polling():
@@ -208,13 +212,13 @@ class Gateway:
                 systemd.notify("WATCHDOG=1", f"STATUS={self._status()}")
             elif not stalled:
                 stalled = True
-                _log.error("no controller gives readings or errors any more: the watchdog is not told that all is well")
+                _log.error("no readings and no errors any more: polling has stopped; %s", consequence)
             await asyncio.sleep(interval)
 
     def _status(self) -> str:
         controllers = self._hub.all()
         events = [self._hub.latest(controller.name) for controller in controllers]
-        online = sum(event is not None and event.online for event in events)
+        online = sum(event is not None and event.is_online(uptime()) for event in events)
         failing = [state.name for state in self._hub.outputs() if state.error is not None]
         problem = f"; not working: {', '.join(failing)}" if failing else ""
         return f"{online} of {len(controllers)} controllers online{problem}"

@@ -119,6 +119,25 @@ def test_from_and_to_are_in_the_configured_zone_and_to_is_excluded(database: Tes
     assert none.decode().splitlines() == ["day,charge_energy,load_energy"]
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("zone", ["", 'time_zone = "America/New_York"', 'time_zone = "Asia/Tokyo"'])
+def test_times_before_the_first_and_after_the_last_possible_one_are_limits_too(
+    database: TestDatabase, configuration: Path, zone: str
+) -> None:
+    fill(database)
+    configuration.write_text(configuration.read_text().replace('time_zone = "Europe/Berlin"', zone))
+    roof = (configuration, "--controller", "roof", "--rows")
+    for rows in ("readings", "days"):
+        everything = output_of(*roof, rows)
+        header = everything.splitlines(keepends=True)[0]
+        for early in ("0001-01-01", "0001-01-01T00:00+05:00", "0001-01-01T00:00-05:00"):
+            assert output_of(*roof, rows, "--from", early) == everything
+            assert output_of(*roof, rows, "--to", early) == header
+        for late in ("9999-12-31", "9999-12-31T23:00-05:00", "9999-12-31T23:00+05:00"):
+            assert output_of(*roof, rows, "--from", late) == header
+            assert output_of(*roof, rows, "--to", late) == everything
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "error"),
     [

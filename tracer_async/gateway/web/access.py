@@ -7,6 +7,8 @@ The rules:
    addresses, or where ``auth = "none"`` is written out.
 3. Without a switching token the load can be switched on loopback only: the gateway listens there, the client is there,
    and the browser asked for it there.
+4. An Authorization header of another scheme than Bearer has the password of a proxy. It gives no rights, and a request
+   with it does not count as one of this machine.
 """
 
 from __future__ import annotations
@@ -26,7 +28,17 @@ from tracer_async.gateway._limited_log import LimitedLog
 from tracer_async.gateway.config import WebConfig, is_loopback
 from tracer_async.gateway.web.connections import network_of
 
-__all__ = ["SESSION_SECONDS", "Access", "LoginDelays", "Sessions", "access_of", "host_name", "log_in"]
+__all__ = [
+    "SESSION_SECONDS",
+    "Access",
+    "LoginDelays",
+    "Sessions",
+    "access_of",
+    "bearer_token",
+    "host_name",
+    "log_in",
+    "with_local_rights",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -145,19 +157,27 @@ def access_of(request: web.Request, sessions: Sessions, delays: LoginDelays, lis
     """
     access = Access.READ if sessions.reading_is_free else Access.NONE
     access = max(access, sessions.of_cookie(request.cookies.get(sessions.cookie_name, "")))
-    header = request.headers.get("Authorization")
-    if header is not None:
-        access = max(access, _access_of_header(header, request, sessions, delays))
+    token = bearer_token(request)
+    if token is not None:
+        access = max(access, log_in(token, request, sessions, delays))
+    return with_local_rights(access, request, sessions, listen_host)
+
+
+def bearer_token(request: web.Request) -> str | None:
+    """Return the token in the Authorization header; None without one.
+
+    A header of another scheme has none. Browsers send those to a proxy that asks for a password, with requests of any
+    page, and proxies pass them on.
+    """
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+def with_local_rights(access: Access, request: web.Request, sessions: Sessions, listen_host: str) -> Access:
+    """Return *access*, or SWITCH if the client may read and, without a switching token, needs no more than that."""
     if access is Access.READ and not sessions.has_switch_token and is_local(request, listen_host):
-        access = Access.SWITCH
+        return Access.SWITCH
     return access
-
-
-def _access_of_header(header: str, request: web.Request, sessions: Sessions, delays: LoginDelays) -> Access:
-    scheme, _, token = header.partition(" ")
-    if scheme.lower() != "bearer":
-        raise web.HTTPUnauthorized(text="use the scheme Bearer", headers={"WWW-Authenticate": "Bearer"})
-    return log_in(token.strip(), request, sessions, delays)
 
 
 def log_in(token: str, request: web.Request, sessions: Sessions, delays: LoginDelays) -> Access:
@@ -178,12 +198,16 @@ def log_in(token: str, request: web.Request, sessions: Sessions, delays: LoginDe
 
 
 def is_local(request: web.Request, listen_host: str) -> bool:
-    """Return whether a request comes from this machine, without a proxy, to an address of this machine."""
+    """Return whether a request comes from this machine, without a proxy, to an address of this machine.
+
+    A password that is no token is one for a proxy.
+    """
     return (
         is_loopback(listen_host)
         and is_loopback(request.remote or "")
         and is_loopback(host_name(request.headers.get("Host", "")))
         and not any(name.lower().startswith(_PROXY_HEADERS) for name in request.headers)
+        and ("Authorization" not in request.headers or bearer_token(request) is not None)
     )
 
 

@@ -1,4 +1,4 @@
-"""The routes of the web output, and the answer to each of them. ``openapi.json`` is their reference."""
+"""The routes of the web output, and the answers of the controllers. ``openapi.json`` is the reference of the routes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import tzinfo
 from importlib.resources import files
 from typing import Any
 
@@ -21,12 +21,14 @@ from tracer_async.gateway.events import Controller
 from tracer_async.gateway.history.query import HistoryReader
 from tracer_async.gateway.listening import ListensOnlyError
 from tracer_async.gateway.output import Controllers
-from tracer_async.gateway.web.access import SESSION_SECONDS, Access, LoginDelays, Sessions, access_of, log_in
+from tracer_async.gateway.web.access import Access
 from tracer_async.gateway.web.connections import note_request
 from tracer_async.gateway.web.guards import HostNames, add_headers, check_origin, errors_as_json
-from tracer_async.gateway.web.parameters import day_of, json_body, moment_of, step_of
+from tracer_async.gateway.web.history_api import HistoryApi
+from tracer_async.gateway.web.parameters import json_body
+from tracer_async.gateway.web.session_api import SessionApi
 from tracer_async.gateway.web.streams import Streams
-from tracer_async.gateway.web.views import controller_object, days_object, reason_of, series_object
+from tracer_async.gateway.web.views import controller_object, reason_of
 
 __all__ = ["make_app"]
 
@@ -42,6 +44,8 @@ _TYPES = {
     "png": "image/png",
     "webmanifest": "application/manifest+json",
 }
+# Seconds in which a load must be switched. The page that asked may be gone: the load must not be switched much later.
+_LOAD_SECONDS = 10.0
 _PUBLIC = frozenset({"/", "/healthz", "/readyz", "/api/session", "/api/openapi.json"})
 
 
@@ -69,14 +73,14 @@ def make_app(
             web.get("/readyz", site.readyz),
             web.get("/metrics", site.metrics),
             web.get("/api/openapi.json", _static("openapi.json")),
-            web.get("/api/session", site.session),
-            web.post("/api/session", site.log_in),
-            web.delete("/api/session", site.log_out),
+            web.get("/api/session", site.sessions.session),
+            web.post("/api/session", site.sessions.log_in),
+            web.delete("/api/session", site.sessions.log_out),
             web.get("/api/controllers", site.controllers),
             web.get("/api/controllers/{name}", site.controller),
             web.post("/api/controllers/{name}/load", site.switch_load),
-            web.get("/api/controllers/{name}/history", site.history),
-            web.get("/api/controllers/{name}/energy", site.energy),
+            web.get("/api/controllers/{name}/history", site.history.history),
+            web.get("/api/controllers/{name}/energy", site.history.energy),
             web.get("/api/events", site.events, allow_head=False),
         ]
     )
@@ -116,13 +120,11 @@ class _Site:
         history: HistoryReader | None,
         zone: tzinfo | None,
     ) -> None:
-        self._config = config
         self._controllers = controllers
         self._streams = streams
-        self._history = history
         self._zone = zone
-        self._sessions = Sessions(config)
-        self._delays = LoginDelays()
+        self.sessions = SessionApi(config, has_history=history is not None)
+        self.history = HistoryApi(history, self._named, zone)
         self._hosts = HostNames(config.hosts)
         self._switching: set[str] = set()
 
@@ -136,19 +138,8 @@ class _Site:
             check_origin(request)
         resource = request.match_info.route.resource  # None: there is no such page
         if resource is None or not (resource.canonical in _PUBLIC or resource.canonical.startswith("/static/")):
-            self._require(request, Access.READ)
+            self.sessions.require(request, Access.READ)
         return await handler(request)
-
-    def _access(self, request: web.Request) -> Access:
-        return access_of(request, self._sessions, self._delays, self._config.host)
-
-    def _require(self, request: web.Request, needed: Access) -> None:
-        access = self._access(request)
-        if access >= needed:
-            return
-        if access is Access.NONE:
-            raise web.HTTPUnauthorized(text="log in, or send a token", headers={"WWW-Authenticate": "Bearer"})
-        raise web.HTTPForbidden(text="switching the load needs the switching token")
 
     # Health
 
@@ -162,7 +153,7 @@ class _Site:
         if not any(self._is_online(controller) for controller in self._controllers.all()):
             waiting.append("controllers")
         answer: dict[str, Any] = {"ready": not waiting}
-        if self._access(request) >= Access.READ:
+        if self.sessions.access(request) >= Access.READ:
             answer["waiting_for"] = waiting
             if notices := {state.name: state.notice for state in self._controllers.outputs() if state.notice}:
                 answer["notices"] = notices
@@ -170,64 +161,23 @@ class _Site:
 
     def _is_online(self, controller: Controller) -> bool:
         event = self._controllers.latest(controller.name)
-        return event is not None and event.online and event.is_current(uptime())
+        return event is not None and event.is_online(uptime())
 
     async def metrics(self, _: web.Request) -> web.Response:
         """The metrics for Prometheus."""
         body = await metrics.render(self._controllers)
         return web.Response(body=body, headers={"Content-Type": metrics.CONTENT_TYPE})
 
-    # Sessions
-
-    async def session(self, request: web.Request) -> web.Response:
-        """Return what the client may do, and whether a token would allow more."""
-        access = self._access(request)
-        cookie = request.cookies.get(self._sessions.cookie_name, "")
-        return web.json_response(
-            {
-                "logged_in": self._sessions.of_cookie(cookie) > Access.NONE,
-                "read": access >= Access.READ,
-                "switch": access >= Access.SWITCH,
-                "token_helps": access < Access.READ or (access < Access.SWITCH and self._sessions.has_switch_token),
-                "history": self._history is not None,
-            }
-        )
-
-    async def log_in(self, request: web.Request) -> web.Response:
-        """Exchange a token for a session cookie."""
-        body = await json_body(request)
-        token = body.get("token")
-        if not isinstance(token, str) or set(body) != {"token"}:
-            raise web.HTTPBadRequest(text='send {"token": "..."}')
-        access = log_in(token, request, self._sessions, self._delays)
-        response = web.json_response({"read": True, "switch": access is Access.SWITCH})
-        response.set_cookie(
-            self._sessions.cookie_name,
-            self._sessions.sign(access),
-            max_age=SESSION_SECONDS,
-            path="/",
-            httponly=True,
-            samesite="Strict",
-            secure=self._sessions.secure,
-        )
-        return response
-
-    async def log_out(self, _: web.Request) -> web.Response:
-        """Delete the session cookie."""
-        response = web.json_response({"read": self._sessions.reading_is_free, "switch": False})
-        response.del_cookie(
-            self._sessions.cookie_name, path="/", httponly=True, samesite="Strict", secure=self._sessions.secure
-        )
-        return response
-
     # Controllers
 
+    def _find(self, name: str) -> Controller | None:
+        return next((controller for controller in self._controllers.all() if controller.name == name), None)
+
     def _named(self, request: web.Request) -> Controller:
-        name = request.match_info["name"]
-        for controller in self._controllers.all():
-            if controller.name == name:
-                return controller
-        raise web.HTTPNotFound(text="there is no such controller")
+        controller = self._find(request.match_info["name"])
+        if controller is None:
+            raise web.HTTPNotFound(text="there is no such controller")
+        return controller
 
     def _view(self, controller: Controller) -> dict[str, Any]:
         event = self._controllers.latest(controller.name)
@@ -247,7 +197,7 @@ class _Site:
 
     async def switch_load(self, request: web.Request) -> web.Response:
         """Switch the load; answer what the controller confirmed."""
-        self._require(request, Access.SWITCH)
+        self.sessions.require(request, Access.SWITCH)
         controller = self._named(request)
         body = await json_body(request)
         on = body.get("on")
@@ -264,48 +214,16 @@ class _Site:
         except TracerError as error:
             status = 409 if isinstance(error, LoadRefusedError | ListensOnlyError) else 502
             return _not_done(status, reason_of(error), certain=certainly_not_switched(error))
-        return web.json_response({"load_on": bool(state), "controller": self._view(controller)})
+        present = self._find(controller.name)  # it may have been removed after the switch was confirmed
+        return web.json_response(
+            {"load_on": bool(state), "controller": None if present is None else self._view(present)}
+        )
 
     async def _set_load(self, name: str, on: bool) -> LoadState:
         try:
-            return await self._controllers.set_load(name, on)
+            return await self._controllers.set_load(name, on, within=_LOAD_SECONDS)
         except Exception as error:
             _log.warning("%s", failure_text(name, on, error))
             raise
         finally:
             self._switching.discard(name)
-
-    # History
-
-    def _database(self) -> HistoryReader:
-        if self._history is None:
-            raise web.HTTPNotFound(text="no history is configured")
-        return self._history
-
-    async def history(self, request: web.Request) -> web.Response:
-        """Return what was measured between two moments."""
-        history, controller = self._database(), self._named(request)
-        end = moment_of(request, "to", time.time())
-        start = moment_of(request, "from", end - 6 * 3600)
-        step = step_of(request)
-        if not start < end:
-            raise web.HTTPBadRequest(text="from must be before to")
-        try:
-            series = await history.series(controller.id, start, end, step)
-        except OSError as error:
-            raise web.HTTPServiceUnavailable(text="the database does not answer") from error
-        return web.json_response(series_object(series))
-
-    async def energy(self, request: web.Request) -> web.Response:
-        """Return the energy of each day."""
-        history, controller = self._database(), self._named(request)
-        today = datetime.now(UTC).astimezone(self._zone).date()
-        last = day_of(request, "to", today)
-        first = day_of(request, "from", last - timedelta(days=30) if last > date.min + timedelta(days=30) else last)
-        if first > last or (last - first).days > 3660:
-            raise web.HTTPBadRequest(text="from must be before to, by at most ten years")
-        try:
-            days = await history.days(controller.id, first, last)
-        except OSError as error:
-            raise web.HTTPServiceUnavailable(text="the database does not answer") from error
-        return web.json_response(days_object(days))

@@ -3,8 +3,8 @@
 - The Host header must be an address, this machine's name, or a name of the configuration. A web page that points its
   own name to this machine (DNS rebinding) is refused by this.
 - A request that changes something must come from a page of this gateway: its Origin is the Host, and it has the header
-  ``X-Tracer-Async``, which a form of another page cannot send. With a token in the Authorization header neither is
-  needed: a browser does not send that one by itself.
+  ``X-Tracer-Async``, which a form of another page cannot send. With a token (scheme Bearer) in the Authorization header
+  neither is needed: a browser does not send that one by itself. It does so with the password of a proxy (scheme Basic).
 - An answer tells no version, no path and no stack trace.
 """
 
@@ -17,7 +17,7 @@ from ipaddress import ip_address
 
 from aiohttp import web
 
-from tracer_async.gateway.web.access import host_name
+from tracer_async.gateway.web.access import bearer_token, host_name
 
 __all__ = ["OWN_HEADER", "HostNames", "add_headers", "check_origin", "errors_as_json", "reachable_host"]
 
@@ -84,7 +84,7 @@ def _is_address(name: str) -> bool:
 
 def check_origin(request: web.Request) -> None:
     """Raise HTTPForbidden unless a changing request comes from a page of this gateway, or shows a token."""
-    if "Authorization" in request.headers:
+    if bearer_token(request) is not None:
         return
     host = request.headers.get("Host", "").lower()
     # A proxy may end TLS in front of the gateway. If the gateway ends it, the page must have come through it.

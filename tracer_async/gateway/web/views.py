@@ -24,6 +24,7 @@ from tracer_async import (
     ResponseTimeoutError,
     TlsError,
 )
+from tracer_async.gateway._load_switch import LoadDeadlineError
 from tracer_async.gateway.events import Controller, ControllerEvent
 from tracer_async.gateway.history.query import DayEnergy, Series
 from tracer_async.gateway.listening import ListensOnlyError, SilentLineError
@@ -51,6 +52,7 @@ _REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (LinkError, "no connection"),
     (ListensOnlyError, "the gateway only listens to this controller"),
     (LoadUnknownError, "it is unknown whether the load was switched"),
+    (LoadDeadlineError, "it is unknown whether the load was switched"),
 )
 
 _REFUSALS = {
@@ -64,7 +66,7 @@ def reason_of(error: BaseException) -> str:
     """Return in a few words, without an address, why a controller did not do what was asked."""
     if isinstance(error, LinkTimeoutError) and isinstance(error.__cause__, LinkError):
         error = error.__cause__  # why there is no connection says more
-    if isinstance(error, LoadUnknownError) and not error.sent:
+    if isinstance(error, LoadUnknownError | LoadDeadlineError) and not error.sent:
         return "the controller does not answer" if error.__cause__ is None else reason_of(error.__cause__)
     if isinstance(error, LoadRefusedError):
         causes = [words for name, words in _REFUSALS.items() if getattr(error.reading, name)]
@@ -83,6 +85,7 @@ def controller_object(
         "name": controller.name,
         "title": controller.title,
         "interval": controller.interval,
+        "lifetime": controller.lifetime,
         "switchable": controller.switchable,
         "online": False,
         "reason": "no reading yet",
@@ -96,7 +99,9 @@ def controller_object(
     }
     if event is None:
         return about
-    about["since"] = utc(event.since)
+    # The present state of a controller that stopped to give readings began with the last one, not when it went online.
+    silent = event.online and not event.is_current(monotonic)
+    about["since"] = utc(event.reading.time if silent else event.since)
     if event.energy.day is not None:  # before the first totals are on the disk, they are unknown, not 0
         about["energy"] = _energy(event, now, zone)
     error, data = event.reading.error, event.reading.data

@@ -1,6 +1,5 @@
 // The card of one controller: its values, its state and faults in words, how fresh they are, and its load switch.
 
-import { ApiError, switchLoad } from "./api.js";
 import { confirmSwitch } from "./confirm.js";
 import { element, setText } from "./dom.js";
 import { DASH, FAULTS, STATES, clock, duration, energy, number } from "./format.js";
@@ -14,11 +13,9 @@ const VALUES = [
   ["usedToday", "Used today", "minor"],
   ["temperature", "Battery temp.", "minor"],
 ];
-const FAILURE_SECONDS = 60;
-const UNKNOWN = "It is unknown whether the load was switched. The next reading shows it.";
 
 export class Card {
-  constructor(controller, { heading = "h2", link = true, canSwitch, connected }) {
+  constructor(controller, { heading = "h2", link = true, canSwitch, connected, loadSwitch }) {
     this.title = link ? element("a", { href: `#/${controller.name}` }) : element("span");
     this.freshness = element("p", { class: "freshness" });
     this.shown = {};
@@ -40,21 +37,13 @@ export class Card {
       element("div", { class: "bottom" }, this.chips, element("div", { class: "load" }, this.loadText, this.button)),
       this.failureText,
     );
-    this.switching = false;
-    this.failure = null;
-    this.unknown = false;
-    this.readingTime = null;
+    this.loadSwitch = loadSwitch;
     this.connected = connected;
     this.update(controller);
   }
 
   // *delay*: for how many seconds the message was on its way.
   update(controller, delay = 0) {
-    // The same reading may come again, for example after the connection to the gateway was lost.
-    if (controller.time !== null && controller.time !== this.readingTime) {
-      this.readingTime = controller.time;
-      if (this.unknown) this.setFailure(null);
-    }
     this.controller = controller;
     this.delay = delay;
     this.received = stamp();
@@ -65,23 +54,25 @@ export class Card {
     this.connected = connected;
     const { controller } = this;
     const elapsed = this.delay + secondsSince(this.received);
+    // null: the gateway does not know when the values were measured, only when they came.
     const age = controller.age === null ? null : controller.age + elapsed;
-    const silent = elapsed > Math.max(3 * controller.interval, 15);
-    // Without news for three intervals the values describe the past.
-    const current = connected && controller.online && !silent && age <= Math.max(3 * controller.interval, 15);
+    // Without news for that long the values describe the past.
+    const silent = elapsed > controller.lifetime;
+    const current = connected && controller.online && !silent && (age === null || age <= controller.lifetime);
     this.root.classList.toggle("offline", !current);
     setText(this.title, controller.title);
-    setText(this.freshness, this.freshnessText(current, silent, age));
+    setText(this.freshness, this.freshnessText(current, silent, age, elapsed));
     this.renderValues(current ? controller.reading : null, connected && !silent ? controller.energy : null);
     this.renderChips(current);
     this.renderLoad(current ? controller.reading.load_on : undefined);
   }
 
-  freshnessText(current, silent, age) {
+  freshnessText(current, silent, age, elapsed) {
     const { controller } = this;
+    if (current && age === null) return `read at ${clock(Date.parse(controller.time))}, age unknown`;
     if (current) return `${duration(age)} ago`;
     if (!this.connected) return "no connection to the gateway";
-    if (controller.online) return `no reading for ${duration(age)}`;
+    if (controller.online) return `no reading for ${duration(age ?? elapsed)}`;
     if (silent) return "no news from the controller";
     if (controller.since === null) return controller.reason;
     return `offline since ${clock(Date.parse(controller.since))}: ${controller.reason}`;
@@ -115,46 +106,20 @@ export class Card {
   }
 
   renderLoad(on) {
-    const text = on === undefined || this.unknown ? "Load unknown" : `Load ${on ? "on" : "off"}`;
-    setText(this.loadText, this.switching ? "Switching …" : text);
+    const { switching, problem, unknown } = this.loadSwitch;
+    const text = on === undefined || unknown ? "Load unknown" : `Load ${on ? "on" : "off"}`;
+    setText(this.loadText, switching ? "Switching …" : text);
     setText(this.button, on === true ? "Switch off" : "Switch on");
     this.button.setAttribute("aria-label", `${on === true ? "Switch off" : "Switch on"} the load of ${this.controller.title}`);
-    this.button.disabled = this.switching || on === undefined;
-    if (this.failure !== null && !this.unknown && secondsSince(this.failedAt) > FAILURE_SECONDS) this.setFailure(null);
-    setText(this.failureText, this.failure ?? "");
-  }
-
-  // *unknown*: the message stays until there is another reading.
-  setFailure(text, unknown = false) {
-    this.failure = text;
-    this.unknown = unknown;
-    this.failedAt = stamp();
+    this.button.disabled = switching || on === undefined;
+    setText(this.failureText, problem ?? "");
   }
 
   async ask() {
-    const { title, name, reading } = this.controller;
-    const on = !reading.load_on;
-    if (!(await confirmSwitch(title, on))) return;
-    this.switching = true;
-    this.setFailure(null);
-    this.render(this.connected);
-    try {
-      const answer = await switchLoad(name, on);
-      this.update(answer.controller);
-      announce(`${title}: the controller confirms that the load is ${answer.load_on ? "on" : "off"}.`);
-    } catch (error) {
-      if (!(error instanceof ApiError)) throw error;
-      if (error.certain) this.setFailure(`Not switched: ${error.message}`);
-      else this.setFailure(UNKNOWN, true);
-      announce(`${title}: ${this.failure}`);
-    } finally {
-      this.switching = false;
-      this.render(this.connected);
-      this.button.focus();
-    }
+    const { controller } = this;
+    const on = !controller.reading.load_on;
+    if (!(await confirmSwitch(controller.title, on))) return;
+    await this.loadSwitch.switch(controller, on);
+    this.button.focus();
   }
-}
-
-function announce(text) {
-  setText(document.getElementById("announcement"), text);
 }

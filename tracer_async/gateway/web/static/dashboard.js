@@ -5,6 +5,7 @@ import { Card } from "./card.js";
 import { element, setText } from "./dom.js";
 import { clock } from "./format.js";
 import { History } from "./history.js";
+import { LoadSwitch } from "./load_switch.js";
 import { logInPage } from "./login.js";
 import { Stream } from "./stream.js";
 
@@ -13,7 +14,16 @@ const RETRY = 5000;
 const main = document.getElementById("content");
 const connection = document.getElementById("connection");
 
-const state = { session: null, controllers: new Map(), cards: new Map(), history: null, stream: null, lostAt: null };
+const state = {
+  session: null,
+  controllers: new Map(),
+  cards: new Map(),
+  loadSwitches: new Map(),
+  history: null,
+  logIn: null,
+  stream: null,
+  lostAt: null,
+};
 
 // What is shown
 
@@ -26,7 +36,6 @@ function show() {
   else showOverview(name === "" ? "" : "There is no such controller.");
 }
 
-// A page with a half entered token stays.
 const isOnLogIn = () => location.hash === "#/log-in";
 
 function closePage() {
@@ -36,7 +45,12 @@ function closePage() {
 }
 
 function makeCard(controller, options) {
-  const card = new Card(controller, { canSwitch: state.session.switch, connected: state.lostAt === null, ...options });
+  const card = new Card(controller, {
+    canSwitch: state.session.switch,
+    connected: state.lostAt === null,
+    loadSwitch: loadSwitchOf(controller.name),
+    ...options,
+  });
   state.cards.set(controller.name, card);
   return card.root;
 }
@@ -75,9 +89,41 @@ function showLogIn() {
     await start();
     main.focus();
   };
-  const { root, field } = logInPage({ done, back: state.session?.read ?? false });
-  main.replaceChildren(root);
-  field.focus();
+  // A half entered token stays.
+  const stays = state.logIn?.root.isConnected;
+  if (!stays) {
+    state.logIn = logInPage({ done });
+    main.replaceChildren(state.logIn.root);
+  }
+  state.logIn.back.hidden = !state.session?.read;
+  if (!stays || document.activeElement === document.body) state.logIn.field.focus();
+}
+
+// The states of the controllers
+
+// Keep a state, also of a controller that is not shown.
+function keep(controller) {
+  state.controllers.set(controller.name, controller);
+  loadSwitchOf(controller.name).note(controller);
+}
+
+function loadSwitchOf(name) {
+  if (!state.loadSwitches.has(name)) {
+    const changed = (confirmed) => {
+      // It may have been removed meanwhile.
+      if (confirmed && state.controllers.has(name)) receive(confirmed);
+      else state.cards.get(name)?.render(state.lostAt === null);
+    };
+    state.loadSwitches.set(name, new LoadSwitch(changed));
+  }
+  return state.loadSwitches.get(name);
+}
+
+function receive(controller, delay = 0) {
+  const known = state.controllers.has(controller.name);
+  keep(controller);
+  if (known) state.cards.get(controller.name)?.update(controller, delay);
+  else show();
 }
 
 // The connection to the gateway
@@ -96,16 +142,9 @@ function openStream() {
     refused: () => setTimeout(start, 1000),
     controller: receive,
     removed: (name) => {
-      if (state.controllers.delete(name) && !isOnLogIn()) show();
+      if (state.controllers.delete(name)) show();
     },
   });
-}
-
-function receive(controller, delay) {
-  const known = state.controllers.has(controller.name);
-  state.controllers.set(controller.name, controller);
-  if (known) state.cards.get(controller.name)?.update(controller, delay);
-  else if (!isOnLogIn()) show();
 }
 
 function setConnected(connected) {
@@ -136,7 +175,9 @@ async function fetchState() {
     state.session = await getSession();
     document.getElementById("log-out").hidden = !state.session.logged_in;
     if (state.session.read) {
-      state.controllers = new Map((await getControllers()).map((controller) => [controller.name, controller]));
+      const controllers = await getControllers();
+      state.controllers.clear();
+      controllers.forEach(keep);
       return true;
     }
   } catch (error) {

@@ -17,6 +17,7 @@ export class History {
   constructor(name) {
     this.name = name;
     this.range = 0;
+    this.choice = 0;
     this.buttons = RANGES.map(([label], index) =>
       element("button", { type: "button", "aria-pressed": String(index === 0), onclick: () => this.choose(index) }, label),
     );
@@ -42,6 +43,7 @@ export class History {
 
   choose(index) {
     this.range = index;
+    this.choice += 1;
     this.buttons.forEach((button, place) => button.setAttribute("aria-pressed", String(place === index)));
     this.load();
   }
@@ -56,12 +58,11 @@ export class History {
 
   async load() {
     const [, span, step] = RANGES[this.range];
-    const asked = this.range;
+    const { choice } = this;
     const to = Math.floor(Date.now() / 1000);
     const from = to - span;
     await this.fill(this.charts, async () => {
       const answer = await getHistory(this.name, from, to, step);
-      if (asked !== this.range) return null;
       if (answer.time.length === 0) return [notice("No readings in this time.")];
       const common = { from, to, time: answer.time, step: answer.step };
       return [
@@ -91,7 +92,7 @@ export class History {
           lines: [{ label: "Battery", color: "temperature", values: answer.battery_temperature }],
         }),
       ];
-    });
+    }, () => choice === this.choice);
   }
 
   loadEnergy() {
@@ -101,7 +102,8 @@ export class History {
     });
   }
 
-  async fill(place, make) {
+  // *isWanted*: whether the answer, or the error, is still that of what is shown.
+  async fill(place, make, isWanted = () => true) {
     let content;
     try {
       content = await make();
@@ -109,7 +111,7 @@ export class History {
       if (!(error instanceof ApiError)) throw error;
       content = [notice(error.status === 404 ? "No history is configured." : `No history: ${error.message}.`)];
     }
-    if (content !== null && !this.closed) place.replaceChildren(...content);
+    if (isWanted() && !this.closed) place.replaceChildren(...content);
   }
 }
 

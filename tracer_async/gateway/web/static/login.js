@@ -3,8 +3,8 @@
 import { ApiError, logIn } from "./api.js";
 import { element, setText } from "./dom.js";
 
-// Calls *done* after the gateway has accepted a token. *back* is whether the page can be left without one.
-export function logInPage({ done, back }) {
+// Calls *done* after the gateway has accepted a token. The link *back* is for people who may read without one.
+export function logInPage({ done }) {
   const field = element("input", {
     id: "token", type: "password", autocomplete: "current-password", required: true, "aria-describedby": "token-problem",
   });
@@ -22,6 +22,7 @@ export function logInPage({ done, back }) {
     }
     await done();
   };
+  const back = element("a", { href: "#/", class: "button" }, "Back");
   const root = element(
     "form",
     { class: "panel log-in", onsubmit: submit },
@@ -29,12 +30,7 @@ export function logInPage({ done, back }) {
     element("label", { for: "token" }, "Token from the gateway's configuration"),
     field,
     problem,
-    element(
-      "div",
-      { class: "buttons" },
-      element("button", { class: "primary" }, "Log in"),
-      back ? element("a", { href: "#/", class: "button" }, "Back") : null,
-    ),
+    element("div", { class: "buttons" }, element("button", { class: "primary" }, "Log in"), back),
   );
-  return { root, field };
+  return { root, field, back };
 }

@@ -13,11 +13,13 @@ export function niceTicks(low, high, count) {
 
 const HOUR = 3600;
 const DAY = 24 * HOUR;
+// On a phone there is room for three labels. Each range has a step that gives at least two.
+const STEPS = [1, 2, 3, 6, 8, 12, 24, 48, 72, 168, 240].map((hours) => hours * HOUR);
 
 // Moments in local time at which a label stands, for a range in seconds since 1970.
 export function timeTicks(from, to, most) {
   const span = to - from;
-  const step = [HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 7 * DAY].find((each) => span / each <= most);
+  const step = STEPS.find((each) => span / each <= most) ?? Math.ceil(span / most / DAY) * DAY;
   const moment = new Date(from * 1000);
   moment.setHours(0, 0, 0, 0);
   const ticks = [];
