@@ -231,6 +231,19 @@ def test_a_table_names_the_senders(command: Command, tmp_path: Path, form: str) 
     assert table_of(table) == [row | {"sender": "controller"} for row in rows_of(REPLY * 2)]
 
 
+@pytest.mark.parametrize("form", ["csv", "parquet"])  # JSON escapes them
+def test_control_characters_in_the_name_of_a_sender_are_not_in_a_table(
+    command: Command, tmp_path: Path, form: str
+) -> None:
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+    lines = [json.dumps({"from": sender, "hex": REPLY.hex()}) for sender in ("\ud800", "\x1b[2J", "Zähler 1")]
+    table = tmp_path / f"table.{form}"
+    capture = file_of(tmp_path, "\n".join(lines).encode())
+    assert command("decode", capture, "-f", form, "-o", str(table)).code == 0
+    assert [row["sender"] for row in table_of(table)] == ["?", "?[2J", "Zähler 1"]
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_table_of_many_chunks(command: Command, tmp_path: Path, form: str) -> None:
     if form == "parquet":

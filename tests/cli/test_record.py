@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
+import socket
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -71,6 +74,90 @@ def test_ctrl_c_ends_it_with_a_whole_recording(start: Start, tmp_path: Path) -> 
     recording = Recording.read(path)
     assert not recording.damaged
     assert recording.link_changes == () or not recording.link_changes[-1].up
+
+
+# URL and FILE
+
+
+def test_without_a_url_that_of_the_environment_is_recorded(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACER_URL", "sim:")
+    path = tmp_path / "line.jsonl"
+    assert command("record", str(path), "--interval", "0.01", "--count", "2").code == 0
+    assert [reading.ok for reading in readings_of(Recording.read(path))] == [True] * 2
+
+
+@pytest.mark.parametrize("word", ["sim:", "192.168.1.20:8088", "unix:/run/tracer.sock", "/dev/ttyUSB0", "COM3"])
+def test_the_name_of_a_controller_alone_is_never_written_to(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    monkeypatch.setenv("TRACER_URL", "sim:")
+    monkeypatch.chdir(tmp_path)
+    code, _, err = command("record", word, "--count", "1")
+    assert code == 2
+    assert "Missing FILE" in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+def test_nothing_is_written_to_a_terminal_that_is_given_alone(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACER_URL", "sim:")
+    controller, terminal = os.openpty()
+    try:
+        link = tmp_path / "port"  # as in /dev/serial/by-id
+        link.symlink_to(os.ttyname(terminal))
+        assert command("record", str(link), "--count", "1").code == 2
+        os.set_blocking(controller, False)
+        with pytest.raises(BlockingIOError):
+            os.read(controller, 1)
+    finally:
+        os.close(controller)
+        os.close(terminal)
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ((), "Missing FILE"),
+        (("line.jsonl",), "Missing URL"),
+        (("sim:", "line.jsonl", "other.jsonl"), "Give one URL and one FILE"),
+    ],
+)
+def test_missing_or_too_many_words_are_a_usage_error(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], error: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = command("record", *words, "--count", "1")
+    assert code == 2
+    assert error in err
+    assert not list(tmp_path.iterdir())
+
+
+# Listening
+
+
+def test_listening_begins_when_there_is_a_connection(start: Start, tmp_path: Path) -> None:
+    path, place = tmp_path / "line.jsonl", tmp_path / "bridge"
+    process = start("record", f"unix:{place}", str(path), "--listen", "--count", "2")
+    assert process.stderr is not None
+    assert "recording unix:" in process.stderr.readline()
+    line = process.stderr.readline()
+    assert f"unix://{place}" in line
+    assert "retrying in" in line
+    request = Frame(0x16, 0xA0, b"").encode()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(place))
+        listening.listen()
+        bridge, _ = listening.accept()
+        with bridge:
+            for _ in range(2):
+                bridge.sendall(request)
+                bridge.sendall(SimulatedTracer().answer(Frame(0x16, 0xA0, b"")) or b"")
+            assert process.wait(30) == 0
+    assert [reading.ok for reading in readings_of(Recording.read(path))] == [True] * 2
 
 
 # After kill -9

@@ -87,7 +87,7 @@ async def test_lost_and_restored_connections_to_the_controller_are_printed(start
         assert process.stderr is not None
         lines = [await asyncio.to_thread(process.stderr.readline) for _ in range(2)]
         assert re.fullmatch(rf"{url}: connection lost \(.+\), reconnecting in [\d.]+ s\n", lines[0])
-        assert lines[1] == f"{url}: reconnected\n"
+        assert lines[1] == f"{url}: connection established\n"
         process.send_signal(signal.SIGTERM)
         assert process.communicate() == ("", "")
         for _ in range(2):

@@ -106,6 +106,37 @@ def test_after_the_end_nothing_speaks_of_what_goes_on(width: int) -> None:
     assert "read at" in text
 
 
+def test_a_polled_reading_is_called_present_only_for_seconds_and_its_age_grows() -> None:
+    clock = Clock()
+    view = View(URL, 600.0, clock)
+    view.follow({URL: Status()})
+    view.take(URL, Reading(1000.0, QUIET, age=0.057))
+    lines = drawn(view, 80, 24)
+    assert "─ now ─" in lines[1]
+    assert "reading at most 57 ms old" in "\n".join(lines)
+    clock.now = 1590.0
+    for state in (ConnectionState.UP, ConnectionState.CONNECTING):
+        view.follow({URL: Status(state=state)})
+        lines = drawn(view, 80, 24)
+        assert "─ read at " in lines[1]
+        assert "now" not in lines[1]
+        assert "reading at most 591 s old" in "\n".join(lines)
+
+
+def test_a_reading_of_unknown_age_is_never_called_present() -> None:
+    assert "─ read at " in drawn(view_with(QUIET), 80, 24)[1]
+
+
+def test_after_the_end_the_age_is_that_of_the_end() -> None:
+    clock = Clock()
+    view = View(URL, 600.0, clock)
+    view.take(URL, Reading(1000.0, QUIET, age=0.057))
+    clock.now = 1005.0
+    view.end()
+    clock.now = 1590.0
+    assert "reading at most 5057 ms old" in "\n".join(drawn(view, 80, 24))
+
+
 def test_the_labels_of_a_chart_are_the_ends_of_its_scale() -> None:
     view = View(URL, 2.0)
     for index in range(50):

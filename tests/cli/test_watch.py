@@ -167,6 +167,12 @@ def test_the_same_controller_twice_is_a_usage_error(command: Command) -> None:
     assert "tcp://127.0.0.1:8088 is given twice" in err
 
 
+def test_no_wait_with_several_controllers_is_a_usage_error(command: Command) -> None:
+    code, out, err = command("watch", "sim:", NOBODY, "--no-wait", "--count", "1")
+    assert (code, out) == (2, "")
+    assert "--no-wait needs a single URL" in err
+
+
 def test_several_controllers_as_a_picture(command: Command, tmp_path: Path) -> None:
     path = tmp_path / "view.svg"
     command("watch", "sim:", "sim:?seed=1", "--interval", "0.02", "--count", "1", "--svg", str(path))

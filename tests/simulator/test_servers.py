@@ -8,16 +8,18 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.simulator.wires import Terminal, close, connect, needs_posix
+from tracer_async.capture import Recording
 from tracer_async.protocol import Frame, FrameDecoder, RealtimeData
-from tracer_async.simulator import SimulatedTracer, serve_pty, serve_tcp, serve_unix, servers
+from tracer_async.simulator import Faults, Replay, SimulatedTracer, serve_pty, serve_tcp, serve_unix, servers
 
 READ = Frame(0x16, 0xA0, b"").encode()
 OFF = Frame(0x16, 0xAA, b"\x00").encode()
@@ -130,6 +132,45 @@ async def test_a_unix_socket_is_served_and_removed(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+async def test_the_unix_socket_of_another_server_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "tracer"
+    async with serve_unix(path=path) as url:
+        with pytest.raises(FileExistsError, match="another program listens there"):
+            async with serve_unix(path=path):
+                pass
+        reader, writer = await connect(url)
+        writer.write(READ)
+        check(await reader.readexactly(REPLY_SIZE))
+        await close(writer)
+
+
+async def test_a_unix_socket_that_another_server_has_made_meanwhile_is_not_removed(tmp_path: Path) -> None:
+    path = tmp_path / "tracer"
+    with socket.socket(socket.AF_UNIX) as other:
+        async with serve_unix(path=path):
+            path.unlink()
+            other.bind(str(path))
+            other.listen()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+
+
+async def test_a_unix_socket_that_a_killed_server_left_is_replaced_but_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "tracer"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    async with serve_unix(path=path) as url:
+        reader, writer = await connect(url)
+        writer.write(READ)
+        check(await reader.readexactly(REPLY_SIZE))
+        await close(writer)
+    path.write_text("precious", encoding="ascii")
+    with pytest.raises(FileExistsError, match="a file with this name exists"):
+        async with serve_unix(path=path):
+            pass
+    assert path.read_text(encoding="ascii") == "precious"
+
+
 # Pseudo-terminals
 
 
@@ -198,6 +239,20 @@ async def test_a_pty_with_a_full_buffer_answers_the_next_client(
 
 
 # Start and end of the servers
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix", "pty"])
+async def test_a_recording_with_faults_is_refused_before_a_client_can_connect(kind: str, tmp_path: Path) -> None:
+    replay, faults, path = Replay(Recording(None, ())), Faults("drop"), tmp_path / "tracer"
+    servers_of: dict[str, Callable[..., AbstractAsyncContextManager[str]]] = {
+        "tcp": serve_tcp,
+        "unix": partial(serve_unix, path=path),
+        "pty": serve_pty,
+    }
+    with pytest.raises(ValueError, match="faults cannot be added"):
+        async with servers_of[kind](replay, faults=faults):
+            pytest.fail("it serves")
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("serve", [serve_tcp, serve_pty])

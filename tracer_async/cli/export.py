@@ -12,7 +12,7 @@ import click
 
 from tracer_async.capture import CaptureFormat, decode_chunks, read_capture
 from tracer_async.cli.capture_counts import CaptureCounts, counted
-from tracer_async.cli.formats import csv_line
+from tracer_async.cli.formats import csv_line, printable
 from tracer_async.cli.output_file import opened, progress, size_of
 from tracer_async.cli.parquet_file import COLUMNS, ParquetFile
 from tracer_async.errors import CaptureError
@@ -58,7 +58,7 @@ def write_csv(file: BinaryIO, capture_format: CaptureFormat | None, out: BinaryI
         data = _reading(captured.event)
         if data is not None:
             counts.readings += 1
-            row = (captured.offset, captured.sender or None, *data.to_dict().values())
+            row = (captured.offset, printable(captured.sender) or None, *data.to_dict().values())
             out.write(f"{csv_line(row)}\n".encode())
             if is_live:
                 out.flush()

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
+from tracer_async.cli.config_errors import config_errors_reported
 from tracer_async.cli.exit_codes import ExitCode
-from tracer_async.errors import MissingExtraError
 
 __all__ = ["gateway"]
 
@@ -37,7 +35,7 @@ def gateway(ctx: click.Context, *, config: Path | None, check: bool, example: bo
     """  # noqa: D301  # \b is click's
     if (config is None) != (example or demo) or example + demo + check > 1:
         raise click.UsageError("Give CONFIG.toml, with or without --check; or --example or --demo alone.", ctx)
-    with _reported(ctx):
+    with config_errors_reported(ctx, "the gateway"):
         if example:
             from tracer_async.gateway.example import example as text
 
@@ -67,21 +65,6 @@ def _check(path: Path) -> None:
     check_controllers(config)
     check_packages(config)
     click.echo(f"{path} has no errors: {summary(config)}")
-
-
-@contextmanager
-def _reported(ctx: click.Context) -> Iterator[None]:
-    """Report the errors of a configuration, one on each line."""
-    try:
-        from tracer_async.gateway.config_errors import ConfigError
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("the gateway", "gateway") from error
-    try:
-        yield
-    except ConfigError as error:
-        for line in error.errors:
-            click.echo(f"{click.style('Error:', fg='red')} {line}", err=True)
-        ctx.exit(ExitCode.USAGE)
 
 
 def _exit(ctx: click.Context, signum: signal.Signals | None) -> None:

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
+from tracer_async.cli.config_errors import config_errors_reported
 from tracer_async.cli.formats import csv_line
 from tracer_async.cli.options import output_option, verbose_option
 from tracer_async.cli.output_file import opened
@@ -56,8 +57,17 @@ def history() -> None:
 )
 @output_option
 @verbose_option
+@click.pass_context
 def export(
-    config: Path, *, name: str, start: str | None, end: str | None, kind: str, form: str, path: Path | None
+    ctx: click.Context,
+    config: Path,
+    *,
+    name: str,
+    start: str | None,
+    end: str | None,
+    kind: str,
+    form: str,
+    path: Path | None,
 ) -> None:
     """Export the history of a controller. The gateway may run meanwhile.
 
@@ -83,7 +93,8 @@ def export(
         raise MissingExtraError("the history", "gateway") from error
     if form == "parquet" and path is None and sys.stdout.isatty():
         raise click.UsageError("Standard output is a terminal, and Parquet is binary: add --output FILE.")
-    settings = load_config(config)
+    with config_errors_reported(ctx, "the history"):
+        settings = load_config(config)
     if settings.history is None:
         raise click.UsageError(f"{config} has no section [history].")
     if name not in settings.controllers:
@@ -113,13 +124,20 @@ def export(
 
 
 def _time(text: str, zone: tzinfo | None, option: str) -> datetime:
-    """Return the time that *text* names, in *zone* if it has no offset. Raises BadParameter."""
+    """Return the time that *text* names, in *zone* if it has no offset, but none before 1970 or after 9998.
+
+    Raises BadParameter.
+    """
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
         raise click.BadParameter(
             f"{text!r} is not a time. Write 2026-06-01 or 2026-06-01T10:00.", param_hint=f"'{option}'"
         ) from None
+    # There are no readings outside, and a time near the limits of `datetime` may have none in another zone.
+    about = time.replace(tzinfo=time.tzinfo or UTC)
+    if not _FIRST < about < _LAST:
+        return _FIRST if about <= _FIRST else _LAST
     if time.tzinfo is not None:
         return time.astimezone(zone)
     return time.astimezone() if zone is None else time.replace(tzinfo=zone)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from tracer_async.cli.formats import printable
 from tracer_async.errors import MissingExtraError
 from tracer_async.records import DATA_FIELDS
 
@@ -47,7 +48,8 @@ class ParquetFile:
 
         def column(name: str) -> Any:
             if name == "sender":
-                return pa.array([sender or None for sender in senders], pa.string()).take(pa.array(readings["sender"]))
+                names = [printable(sender) or None for sender in senders]
+                return pa.array(names, pa.string()).take(pa.array(readings["sender"]))
             if name == "reserved":
                 return _hexadecimal(np.ascontiguousarray(readings["reserved"]))
             if name in _POWERS:

@@ -14,17 +14,20 @@ from tracer_async.capture import Recorder
 from tracer_async.cli.capture_counts import counted
 from tracer_async.cli.event_loop import run_async
 from tracer_async.cli.exit_codes import exit_code
-from tracer_async.cli.options import interval_option, link_options, show_warnings, url_argument, usage_errors
+from tracer_async.cli.options import interval_option, link_options, resolved_url, show_warnings, usage_errors
 from tracer_async.cli.systemd import notify_ready
-from tracer_async.errors import TracerError
+from tracer_async.errors import AddressError, TracerError
 from tracer_async.sharing import Listener
+from tracer_async.transport import parse_address
 
 __all__ = ["record"]
 
+_RIGHT = "Example: tracer-async record URL line.jsonl"
+_DEVICES = Path("/dev")
+
 
 @click.command(short_help="Record all bytes of a line in a file.")
-@url_argument
-@click.argument("path", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE")
+@click.argument("words", nargs=-1, type=click.Path(readable=False), metavar="[URL] FILE")
 @interval_option
 @click.option("-n", "--count", type=click.IntRange(1), metavar="N", help="End after N readings, failed ones included.")
 @click.option("--listen", is_flag=True, help="Send nothing: record what another master reads, see `listen`.")
@@ -38,8 +41,7 @@ __all__ = ["record"]
 def record(
     ctx: click.Context,
     *,
-    url: str,
-    path: Path,
+    words: tuple[str, ...],
     interval: float,
     count: int | None,
     listen: bool,
@@ -52,11 +54,13 @@ def record(
     An existing recording is continued. Without a connection it keeps trying. If every reading failed, the exit code is
     that of the last error. `tracer-async replay FILE` shows the recording.
     """
+    url, path = _url_and_path(ctx, words)
     try:
         recorder = Recorder(path, fsync=fsync)
     except OSError as error:
         raise click.FileError(str(path), error.strerror) from error
-    show_warnings("tracer_async.capture")
+    # Without a connection there is no reading to count, so a warning says why nothing is recorded.
+    show_warnings("tracer_async" if listen else "tracer_async.capture")
     seen: Counter[bool] = Counter()
     last_error: TracerError | None = None
 
@@ -69,7 +73,7 @@ def record(
 
     @asynccontextmanager
     async def listening() -> AsyncIterator[AsyncGenerator[Reading, None]]:
-        async with Listener(url, recorder=recorder) as listener:
+        async with Listener(url, recorder=recorder, start_offline=True) as listener:
             yield listener.readings()
 
     async def follow() -> None:
@@ -91,3 +95,26 @@ def record(
     if last_error is not None and not seen[True]:
         click.echo(f"{click.style('Error:', fg='red')} {last_error}", err=True)
         ctx.exit(exit_code(last_error))
+
+
+def _url_and_path(ctx: click.Context, words: tuple[str, ...]) -> tuple[str, Path]:
+    if not words:
+        raise click.UsageError(f"Missing FILE. {_RIGHT}", ctx)
+    if len(words) > 2:
+        raise click.UsageError(f"Give one URL and one FILE. {_RIGHT}", ctx)
+    *urls, file = words
+    if not urls and _is_controller(file):
+        raise click.UsageError(f"Missing FILE: {file} is the URL of a controller. {_RIGHT}", ctx)
+    path = click.Path(dir_okay=False, path_type=Path).convert(file, None, ctx)
+    return resolved_url(ctx, urls[0] if urls else ""), Path(path)
+
+
+def _is_controller(word: str) -> bool:
+    """Return whether *word*, given alone, is a URL or a device: nothing may be written into a serial port."""
+    try:
+        parse_address(word)
+    except AddressError:
+        return False
+    path = Path(word)
+    # The address of a serial port has the form of every other absolute path.
+    return not path.is_absolute() or path.parent == _DEVICES or (path.exists() and not path.is_file())

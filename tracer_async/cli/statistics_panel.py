@@ -15,6 +15,9 @@ from tracer_async.protocol import DecoderStats
 
 __all__ = ["statistics_panel"]
 
+# Seconds from which on an age has no milliseconds.
+_SECONDS_FROM = 10.0
+
 
 def statistics_panel(stats: SessionStats | DecoderStats, age: float, width: int) -> Panel:
     """Return the counters, and the maximum *age* of the reading in seconds if it is known. Faults are in color.
@@ -29,7 +32,8 @@ def statistics_panel(stats: SessionStats | DecoderStats, age: float, width: int)
         stray = _item(counted(stats.noise_bytes, "stray byte"), stats.noise_bytes)
         items = [*_of_requests(stats), *items, stray, _item(counted(stats.links, "connection"))]
     if isfinite(age):
-        items.append(_item(f"reading at most {ceil(age * 1000)} ms old"))
+        words = f"{ceil(age * 1000)} ms" if age < _SECONDS_FROM else f"{ceil(age)} s"
+        items.append(_item(f"reading at most {words} old"))
     # The frame of the panel and its padding have 4 columns.
     return Panel(joined(items, width - 4), title="statistics", title_align="left", box=box.ROUNDED)
 

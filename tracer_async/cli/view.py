@@ -31,6 +31,9 @@ _MINUTES = 10
 # Seconds that an error stays on the screen after the controller has answered again.
 _RECOVERED = 10.0
 
+# Maximum age of a reading that is called the present one, in seconds.
+_PRESENT = 5.0
+
 # From this width on the numbers have two columns.
 _TWO_COLUMNS = 76
 
@@ -79,7 +82,7 @@ class View:
         self._state = ConnectionState.CONNECTING
         self._why_old: str | None = None
         self._stats: SessionStats | DecoderStats = SessionStats(*[0] * len(SessionStats._fields))
-        self._ended = False
+        self._ended_at: float | None = None
 
     def follow(self, tracers: Mapping[str, Client]) -> None:
         """Show the state of the connection."""
@@ -109,7 +112,7 @@ class View:
 
     def end(self) -> None:
         """Note that the watch is over: what is shown now does not change any more."""
-        self._ended = True
+        self._ended_at = self._clock()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw what fits: the numbers and the last error always, then charts, limits, statistics, higher charts."""
@@ -126,7 +129,7 @@ class View:
 
         width = options.max_width
         header, numbers = self._header(), self._numbers(width)
-        foot: list[RenderableType] = [*self._message(width), *([] if self._ended else [footer(self._interval)])]
+        foot: list[RenderableType] = [*self._message(width), *([] if self._is_ended else [footer(self._interval)])]
         fits(header, numbers, *foot)
         least = len(CHARTS) + 2
         has_charts = free >= least
@@ -147,9 +150,13 @@ class View:
         header = Table.grid(expand=True)
         header.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         header.add_column(justify="right", no_wrap=True)
-        now = "" if self._ended else f"  {clock_time(self._clock())}"
+        now = "" if self._is_ended else f"  {clock_time(self._clock())}"
         header.add_row(Text(f" {self._address}", style="bold"), Text.assemble("  ", STATES[self._state], f"{now} "))
         return header
+
+    @property
+    def _is_ended(self) -> bool:
+        return self._ended_at is not None
 
     @property
     def _is_old(self) -> bool:
@@ -157,20 +164,22 @@ class View:
         return self._failures > 0 or self._state is ConnectionState.DOWN or self._why_old is not None
 
     def _age(self) -> float:
-        """Return the maximum age of the reading in seconds. It is infinite if nobody knows it or it is old."""
+        """Return the maximum age of the reading in seconds. It is infinite if nobody knows it or it is old.
+
+        After the end it is the age at the end.
+        """
         if self._last is None or self._is_old:
             return inf
-        # Another master may read seldom, so the time since then counts too.
-        since = max(0.0, self._clock() - self._last.time) if self._interval is None else 0.0
-        return self._last.age + since
+        now = self._clock() if self._ended_at is None else self._ended_at
+        return self._last.age + max(0.0, now - self._last.time)
 
     def _title(self) -> Text:
         if self._last is None:
-            return Text("no reading" if self._ended else "waiting for the first reading")
+            return Text("no reading" if self._is_ended else "waiting for the first reading")
         if self._is_old:
             return Text(f"old: read at {clock_time(self._last.time)}", style="bold red")
         # The next reading may come at any time, so the last one heard is never called the present one.
-        has_time = self._ended or self._interval is None
+        has_time = self._is_ended or self._interval is None or self._age() > _PRESENT
         return Text(f"read at {clock_time(self._last.time)}" if has_time else "now")
 
     def _numbers(self, width: int) -> Panel:

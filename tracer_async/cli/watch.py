@@ -58,8 +58,8 @@ def _writable(_ctx: click.Context, _param: click.Parameter, path: Path | None) -
     "-w/-W",
     "--wait/--no-wait",
     default=None,
-    help="Keep trying, or fail, if there is no connection at the start. The default is --wait with several URLs, with "
-    "a --format for programs and in a systemd service, else --no-wait.",
+    help="Keep trying, or fail, if there is no connection at the start. The default is --wait with a --format for "
+    "programs and in a systemd service, else --no-wait. With several URLs it is always --wait.",
 )
 @click.option(
     "--svg",
@@ -89,6 +89,8 @@ def watch(
     With several URLs the view has a line for each controller. A failed reading does not end the watch: its error is
     shown in the view, or goes to standard error. If every reading failed, the exit code is that of the last error.
     """
+    if wait is False and len(urls) > 1:
+        raise click.UsageError("--no-wait needs a single URL. With several, the watch keeps trying.", ctx)
     is_live = output is None and not plain and can_draw(ctx)
     if wait is None:
         wait = output in TO_LINE or is_service()

@@ -19,16 +19,21 @@ from tracer_async.simulator._replay import Replay
 from tracer_async.simulator.device import SimulatedTracer
 from tracer_async.simulator.faults import FAULT_KINDS, Fault, Faults
 
-__all__ = ["FaultyPort", "make_port"]
+__all__ = ["FaultyPort", "check_faults", "make_port"]
 
 _FLOOD_CHUNK = 4096
 
 
+def check_faults(tracer: SimulatedTracer | Replay, faults: Faults | None) -> None:
+    """Raise ValueError if *faults* has any and *tracer* is a recording."""
+    if isinstance(tracer, Replay) and faults is not None and faults.faults:
+        raise ValueError("faults cannot be added to those of a recording")
+
+
 def make_port(tracer: SimulatedTracer | Replay, faults: Faults | None, *, is_serial: bool = False) -> Port:
-    """Return a new port of *tracer*, with faults if *faults* has any. Raises ValueError for faults of a recording."""
+    """Return a new port of *tracer*, with faults if *faults* has any. Raises ValueError as `check_faults` does."""
+    check_faults(tracer, faults)
     if isinstance(tracer, Replay):
-        if faults is not None and faults.faults:
-            raise ValueError("faults cannot be added to those of a recording")
         return tracer.port(is_serial=is_serial)
     return FaultyPort(tracer, faults) if faults is not None and faults.faults else SimulatedPort(tracer)
 

@@ -27,7 +27,8 @@ async def open_in_process(
     """Connect a protocol to a simulated controller, or to a recording. The counterpart of ``loop.create_connection``.
 
     Replies arrive in the next iteration of the event loop, through ``data_received``. A ``BufferedProtocol`` needs this
-    method too. The controller closes the connection only if one of the *faults* does.
+    method too. The controller closes the connection only if one of the *faults* does. Raises ValueError for *faults* of
+    a recording.
     """
     protocol = protocol_factory()
     transport = _InProcessTransport(make_port(tracer or SimulatedTracer(), faults), protocol)

@@ -18,18 +18,18 @@ import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any, NoReturn
 
 import anyio
 from anyio.abc import ByteStream, Listener, SocketAttribute
 
 from tracer_async.protocol._numbers import check_whole
-from tracer_async.simulator._faulty_port import make_port
+from tracer_async.simulator._faulty_port import check_faults, make_port
 from tracer_async.simulator._port import PARTIAL_REQUEST_TIMEOUT, BaudPacing, Discard, Ending, Idle, Port, Wait
 from tracer_async.simulator._replay import Replay
 from tracer_async.simulator.device import SimulatedTracer
 from tracer_async.simulator.faults import Faults
+from tracer_async.transport._socket_files import MadeSocket, refuse_taken
 
 if sys.platform != "win32":
     import termios
@@ -60,7 +60,7 @@ async def serve_tcp(
     """Serve a controller on a TCP port to any number of clients. Yield ``tcp://HOST:PORT``.
 
     Port 0 selects a free port. Raises OSError if the server cannot listen on the address, TypeError or ValueError
-    for a port that is not 0 to 65535.
+    for a port that is not 0 to 65535, ValueError for *faults* of a recording.
     """
     port = check_whole("port", port)
     serve_client = _serve_client_of(tracer, faults, baud_pacing=baud_pacing)
@@ -82,19 +82,22 @@ async def serve_unix(
 ) -> AsyncIterator[str]:
     """Serve a controller on a Unix socket to any number of clients. Yield ``unix:PATH``. Remove the socket at the end.
 
-    Raises OSError if no socket can be created at *path*, NotImplementedError on Windows.
+    Raises FileExistsError if another program listens there or a file has this name, OSError if no socket can be created
+    at *path*, ValueError for *faults* of a recording, NotImplementedError on Windows.
     """
     if sys.platform == "win32":
         raise NotImplementedError("Windows has no Unix sockets for asyncio: serve TCP instead")
     serve_client = _serve_client_of(tracer, faults, baud_pacing=baud_pacing)
+    refuse_taken(path)
     listener = await anyio.create_unix_listener(path)
+    made = MadeSocket(path)
     url = f"unix:{os.fspath(path)}"
-    try:
-        async with listener, _run_in_background(_serve_clients(url, [listener], serve_client)):
+    async with listener, _run_in_background(_serve_clients(url, [listener], serve_client)):
+        try:
             yield url
-    finally:
-        # One blocking system call. An await here could be cancelled, and the socket would stay.
-        Path(path).unlink(missing_ok=True)  # noqa: ASYNC240
+        finally:
+            # Blocking system calls. An await here could be cancelled, and the socket would stay.
+            made.remove()
 
 
 @asynccontextmanager
@@ -104,7 +107,8 @@ async def serve_pty(
     """Serve a controller on a new pseudo-terminal. Yield ``serial://PATH``, which opens like a serial port.
 
     Clients can open and close it repeatedly. Bytes that no client reads within 1 s are discarded.
-    Raises NotImplementedError on Windows, ValueError for faults that need a network connection.
+    Raises NotImplementedError on Windows, ValueError for faults that need a network connection, and for those
+    of a recording.
     """
     if sys.platform == "win32":
         raise NotImplementedError("Windows has no pseudo-terminals: serve TCP instead")
@@ -179,6 +183,8 @@ def _serve_client_of(
 ) -> Callable[[ByteStream], Coroutine[Any, Any, None]]:
     """Return a function that serves one client. All clients share the controller."""
     shared = tracer or SimulatedTracer()
+    # Now, not when the first client connects: an error there would end the server.
+    check_faults(shared, faults)
 
     async def serve_client(stream: ByteStream) -> None:
         # A client may disconnect at any moment, also with a reset. That must not end the task group of all clients.
