@@ -131,3 +131,68 @@ def test_a_client_that_its_event_loop_has_left_behind_is_collected_without_an_ex
     del loop
     gc.collect()
     assert unraisable == []
+
+
+class CancelsItself:
+    """A factory with a time limit of its own, which cancels its task. The call with the given number reaches it."""
+
+    def __init__(self, number: int, port: int) -> None:
+        self._number = number
+        self._port = port
+        self.calls = 0
+
+    async def __call__(self, make_protocol: Callable[[], Any]) -> tuple[Any, Any]:
+        self.calls += 1
+        if self.calls == self._number:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                raise TimeoutError("its own limit") from None
+        return await asyncio.get_running_loop().create_connection(make_protocol, "127.0.0.1", self._port)
+
+
+@loops
+def test_a_factory_that_cancels_its_task_makes_open_fail(loop: Any) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(SECONDS), Bridge() as bridge:
+            tracer = TracerClient(CancelsItself(1, bridge.port))
+            with pytest.raises(LinkError):
+                await tracer.open()
+
+    run(loop, main())
+
+
+@loops
+def test_a_factory_that_cancels_its_task_does_not_end_reconnecting(loop: Any) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(SECONDS), Bridge() as bridge:
+            factory = CancelsItself(1, bridge.port)
+            async with TracerClient(factory, start_offline=True, backoff=(0.001, 0.001)) as tracer:
+                assert (await tracer.read_realtime()).battery_voltage == VOLTAGE
+            assert factory.calls == 2
+
+    run(loop, main())
+
+
+@loops
+def test_of_several_protocols_the_one_that_the_factory_returns_is_used(loop: Any) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(SECONDS), Bridge() as bridge:
+            transports: list[Any] = []
+
+            async def race(make_protocol: Callable[[], Any]) -> tuple[Any, Any]:
+                opened = await asyncio.get_running_loop().create_connection(make_protocol, "127.0.0.1", bridge.port)
+                make_protocol()  # of an address that did not answer
+                transports.append(opened[0])
+                return opened
+
+            async with TracerClient(race, backoff=(0.001, 0.001)) as tracer:
+                await tracer.read_realtime()
+                transports[0].abort()
+                assert (await tracer.read_realtime()).battery_voltage == VOLTAGE
+                assert len(transports) == 2
+
+    run(loop, main())

@@ -493,6 +493,25 @@ def test_the_link_is_reopened_after_the_machine_was_suspended(
         run(new_loop, main)
 
 
+async def test_a_suspend_between_the_answer_and_the_task_that_waits_for_it_is_part_of_the_age(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two tasks wait for one answer. The machine is suspended while the first one works."""
+    suspended = 0.0
+    monkeypatch.setattr(_connection, "suspended_seconds", lambda: suspended)
+    async with TracerClient(open_in_process) as tracer:
+
+        async def first() -> Reading:
+            nonlocal suspended
+            reading = await tracer.read()
+            suspended += 3600.0
+            return reading
+
+        early, late = await asyncio.gather(first(), tracer.read())
+        assert early.age < 3600 <= late.age
+        assert early.data == late.data
+
+
 # What the tests do to controllers.
 
 

@@ -19,12 +19,14 @@ from typing import Any, ClassVar
 
 import pytest
 
+from tests.promise.bridges import LOOPS, run
 from tests.promise.logging_controller import READ, SWITCH, UNANSWERED, WRITE, LoggingController, encode, take_frame
 from tests.promise.settings import CALLS, SETTINGS
 from tests.promise.veth import cable
 from tracer_async import (
     Command,
     LinkClosedError,
+    LinkLostError,
     LoadError,
     ResponseTimeoutError,
     TracerClient,
@@ -426,3 +428,58 @@ async def test_on_a_serial_port_the_request_after_a_cancelled_command_is_not_dis
                 assert tracer.stats.links == 1
         finally:
             loop.remove_reader(master)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_calls_that_are_cancelled_again_and_again_do_not_delay_the_end_of_a_stuck_command(loop: Any) -> None:
+    """The application has a time limit below the timeout, and goes on to switch during an outage and after it."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(lambda: run(loop, cancel_again_and_again())).result()
+
+
+async def cancel_again_and_again() -> None:
+    loop = asyncio.get_running_loop()
+    controller = LoggingController()
+    ends: list[str] = []
+    with cable() as line, line.listen() as listener:
+        serving = asyncio.create_task(serve(listener, controller, ends))
+        host, port = listener.getsockname()
+        async with TracerClient(f"tcp://{host}:{port}", timeout=0.3, fence=0.1, max_timeouts=1000) as tracer:
+            await tracer.set_load(True)
+            await asyncio.sleep(0.3)
+            line.unplug()
+            loop.call_later(1.0, line.plug_in)
+            for on in [False] + 20 * [True]:
+                with suppress(TimeoutError, TracerError):
+                    async with asyncio.timeout(0.2):
+                        await tracer.set_load(on)
+            assert all(request.load_on for request in controller.requests if request.command == SWITCH)
+        serving.cancel()
+        await asyncio.wait([serving])
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize(("call", "code"), CALLS)
+def test_a_bridge_that_closes_only_its_sending_direction_does_not_get_the_command_later(
+    loop: Any, call: Any, code: int
+) -> None:
+    async def main() -> None:
+        bridge = Bridge()
+        try:
+            async with client(bridge.url, max_timeouts=1000) as tracer:
+                await bridge.accept()
+                await begin(bridge, tracer)
+                await fill(tracer)
+                requests = tracer.stats.requests
+                calling = asyncio.create_task(call(tracer))
+                while tracer.stats.requests == requests:
+                    await asyncio.sleep(0)
+                bridge.sock.shutdown(socket.SHUT_WR)
+                with pytest.raises((LoadError, ResponseTimeoutError, LinkLostError)):
+                    await calling
+                assert await bridge.end() == "reset"
+                assert not bridge.received_command(code)
+        finally:
+            bridge.close()
+
+    run(loop, main())

@@ -88,9 +88,7 @@ class Connection:
     # Slots for the same reason as in `Session`: there may be thousands of connections.
     __slots__ = (
         "_call_at",
-        "_cancel_check",
         "_closing",
-        "_held_before",
         "_last_reading",
         "_last_since",
         "_link",
@@ -135,10 +133,6 @@ class Connection:
         self._more_reads = -1
         # How often the reading may still begin again because more input has arrived.
         self._rounds = 0
-        # After a command was cancelled, until it is known that it has left this machine: the number of bytes that had
-        # not left it when the next request was sent, or 0 if there was none. -1: there is no such command.
-        self._held_before = -1
-        self._cancel_check: asyncio.TimerHandle | None = None
         self._subscriptions: WeakSet[Subscription[Frame]] | None = None
         self.status: Status = Status()
         self.down_cause: Exception | None = None
@@ -230,12 +224,10 @@ class Connection:
             now = self._loop.time()
             self._deliver(self._session.cancel(request, now))
             is_command = not request.reading or request.switch is not None
-            if self._link is not None and is_command and self._session.has_unanswered_command(now):
+            link = self._link
+            if link is not None and is_command and self._session.has_unanswered_command(now):
                 # If it has left this machine, it is acknowledged by then.
-                if self._cancel_check is not None:
-                    self._cancel_check.cancel()
-                self._held_before = 0
-                self._cancel_check = self._loop.call_later(self._timeout, self._check_cancelled, self._link)
+                self._loop.call_later(self._timeout, self._check_cancelled, link, link.written)
             self._advance(now)
 
     def _forsake(self, request: Request, future: asyncio.Future[Answer[Any]]) -> None:
@@ -246,7 +238,12 @@ class Connection:
 
     def reading(self, answer: Answer[Any], skipped: int = 0) -> Reading:
         """Return *answer* as a reading, with the wall-clock time of its arrival. May be called any time later."""
-        return reading_of(answer, self._loop.time, skipped)
+        reading = reading_of(answer, self._loop.time, skipped)
+        suspended = suspended_seconds() - self._suspended_limit
+        if suspended > 0:
+            # Perhaps after the answer arrived, which the clock of the event loop does not count.
+            reading = reading._replace(age=reading.age + suspended + SUSPEND_TOLERANCE)
+        return reading
 
     def recent_reading(self, max_age: float) -> RealtimeData | None:
         """Return the last reading if it is at most *max_age* seconds old and no command was sent after it."""
@@ -335,6 +332,11 @@ class Connection:
         if not session.is_idle():
             self._advance(now)
 
+    def link_ended(self, link: Link) -> None:
+        """See `LinkOwner`."""
+        if link is self._link:
+            self._drop_link(None, by_client=False)
+
     def link_down(self, link: Link, cause: Exception | None) -> None:
         """See `LinkOwner`."""
         if link is self._link:
@@ -345,19 +347,18 @@ class Connection:
         self._trace.link_down(now, by_client=by_client, cause=cause)
         self._link = None
         self._turns = 0
-        self._held_before = -1
         self.down_cause = cause
         self._deliver(self._session.link_down(now, cause))
         self._advance(now)
 
-    def _drop_link(self, cause: LinkError, *, discard: bool = False) -> None:
+    def _drop_link(self, cause: LinkError | None, *, discard: bool = False, by_client: bool = True) -> None:
         """Abort the link. With *discard*, or with a command of unknown outcome, discard what was not delivered."""
         link = self._link
         if link is not None:
             link.abort(discard=discard or self._session.has_unanswered_command(self._loop.time()))
             # Kept until a controller answers, because the next attempts may fail.
             self.reset_address = link.reset_address or self.reset_address
-            self._lose_link(cause, by_client=True)
+            self._lose_link(cause, by_client=by_client)
 
     # A command whose caller was told that it failed or was cancelled must not be delivered later.
 
@@ -366,27 +367,20 @@ class Connection:
         if self._session.has_unanswered_command(self._loop.time()) and link.undelivered() != 0:
             self._drop_undelivered()
 
-    def _check_cancelled(self, link: Link) -> None:
-        """Drop the link if a command that was cancelled a timeout ago was not delivered."""
-        self._cancel_check = None
-        held_before = self._held_before
-        if link is not self._link or held_before < 0:
+    def _check_cancelled(self, link: Link, written: int) -> None:
+        """Drop the link if a command that was cancelled a timeout ago is not delivered.
+
+        *written* is the number of bytes that had been written to the link then. Those after it are of later requests.
+        """
+        if link is not self._link:
             return
-        self._held_before = -1
         held = link.undelivered()
         if held is None:
-            held = int(self._session.has_unanswered_command(self._loop.time()))
-        # The output is delivered in its order, so with fewer bytes the command is not among them.
-        if held >= max(1, held_before):
+            undelivered = self._session.has_unanswered_command(self._loop.time())
+        else:
+            undelivered = held > link.written - written
+        if undelivered:
             self._drop_undelivered()
-
-    def _note_held(self, link: Link) -> None:
-        """Record before a send what is not delivered. Later the new request would be counted too."""
-        held = link.undelivered()
-        if held == 0:
-            self._held_before = -1
-        elif held is not None and not self._held_before:
-            self._held_before = held
 
     def _drop_undelivered(self) -> None:
         cause = LinkError(self._name, "a command could not be delivered and was discarded")
@@ -419,8 +413,6 @@ class Connection:
             self._set_timer(when)
 
     def _send(self, link: Link, request: Request, now: float) -> None:
-        if self._held_before >= 0:
-            self._note_held(link)
         data = self._session.send(request, now)
         if self._trace.active:
             self._trace.sent(data, now)

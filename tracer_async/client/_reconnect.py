@@ -9,7 +9,7 @@ from tracer_async.client._connection import Connection
 from tracer_async.client._options import Target
 from tracer_async.client._retrying import Retrying
 from tracer_async.client._status import ConnectionState
-from tracer_async.errors import TracerError
+from tracer_async.errors import LinkError, TracerError
 from tracer_async.transport._link import Link
 from tracer_async.transport._opening import open_link
 
@@ -64,20 +64,27 @@ class LinkKeeper:
             await asyncio.sleep(delay)
 
     async def _open(self) -> Link:
-        if self._places is None:
-            return await self._attempt()
-        async with self._places:
-            attempt = asyncio.ensure_future(self._attempt())
-            try:
-                await asyncio.wait([attempt], timeout=_PLACE_HELD)
-            except asyncio.CancelledError:
-                await _cancel(attempt)
-                raise
+        """Return a link, or raise a TracerError, whatever the transport factory does to its task."""
+        attempt: asyncio.Task[Link] | None = None
         try:
-            return await asyncio.shield(attempt)
+            if self._places is None:
+                attempt = asyncio.create_task(self._attempt())
+            else:
+                async with self._places:
+                    attempt = asyncio.create_task(self._attempt())
+                    await asyncio.wait([attempt], timeout=_PLACE_HELD)
+            await asyncio.wait([attempt])
         except asyncio.CancelledError:
-            await _cancel(attempt)
+            if attempt is not None:
+                await _cancel(attempt)
             raise
+        name = self._target.session.name
+        if attempt.cancelled():
+            raise LinkError(name, "the transport factory has cancelled the attempt to connect")
+        error = attempt.exception()
+        if isinstance(error, Exception) and not isinstance(error, TracerError):
+            raise LinkError(name, f"the attempt to connect failed: {type(error).__name__}") from error
+        return attempt.result()
 
     async def _attempt(self) -> Link:
         connection, target = self._connection, self._target
@@ -90,7 +97,7 @@ class LinkKeeper:
         )
 
 
-async def _cancel(attempt: asyncio.Future[Link]) -> None:
+async def _cancel(attempt: asyncio.Task[Link]) -> None:
     """Cancel an attempt, and close its link if it was opened at the same moment."""
     attempt.cancel()
     await asyncio.wait([attempt])

@@ -173,8 +173,9 @@ class TracerClient:
         """Close the client: requests fail with LinkClosedError, iterations end. May be called again."""
         self._close()
         if self._connection is not None and self._keeper is not None:
-            # Not `await self._keeper`: it was cancelled, and would raise CancelledError here.
-            await asyncio.wait([self._keeper])
+            # Not `await self._keeper`: it was cancelled, and would raise CancelledError here. A transport factory that
+            # ignores its cancellation must not prevent the close.
+            await asyncio.wait([self._keeper], timeout=self._target.session.link_timeout)
             await self._connection.wait_closed()
         if self._recorder is not None:
             # In a thread, because it waits for the disk. A disk that hangs must not prevent the close.

@@ -36,6 +36,10 @@ class Probe:
         self._data += data[: _MAX_KEPT - len(self._data)]
         self._changed.set()
 
+    def link_ended(self, link: Link) -> None:
+        """See `LinkOwner`."""
+        link.abort()
+
     def link_down(self, link: Link, cause: Exception | None) -> None:  # noqa: ARG002
         """See `LinkOwner`."""
         self.closed = True

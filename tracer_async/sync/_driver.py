@@ -168,7 +168,12 @@ class Driver:
         """Read. If another thread's reading ended while this thread waited for its turn, return the outcome of that."""
         asked, conversation = self._asked, self._conversation
         last, failure, session = conversation.last, self._failure, conversation.session
-        if last is not None and last.received_at >= asked and last.since >= session.last_command_sent:
+        if (
+            last is not None
+            and last.received_at >= asked
+            and last.since >= session.last_command_sent
+            and not conversation.suspended
+        ):
             return last
         if failure is not None and failure[0] >= asked:
             return twin(failure[1])

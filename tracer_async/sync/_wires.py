@@ -95,11 +95,13 @@ class SocketWire:
 
     def discard_output(self) -> bool:
         """See `Wire`."""
-        return is_internet(self._sock) and (bool(self.unsent) or undelivered(self._sock.fileno()) != 0)
+        return bool(self.unsent) or (is_internet(self._sock) and undelivered(self._sock.fileno()) != 0)
 
     def close(self, *, discard: bool) -> tuple[Any, ...] | None:
         """See `Wire`."""
-        address = reset_on_close(self._sock) if discard and self.discard_output() else None
+        address = None
+        if discard and is_internet(self._sock) and self.discard_output():
+            address = reset_on_close(self._sock)
         self._sock.close()
         return address
 

@@ -32,6 +32,10 @@ FRESH = 0.001
 """Seconds after the input was empty within which no byte can have come on a serial line: a byte takes 1.04 ms."""
 
 
+# Bytes that TLS adds to each write: 22 with TLS 1.3, 29 with the usual ciphers of TLS 1.2.
+_RECORD_OVERHEAD = 32
+
+
 class LinkOwner(Protocol):
     """The user of a link. These methods must not raise: the event loop calls them."""
 
@@ -43,6 +47,9 @@ class LinkOwner(Protocol):
 
         *not_before* is when the input was last known to be empty before these bytes came.
         """
+
+    def link_ended(self, link: Link) -> None:
+        """Handle that the other side of *link* sends no more. It may still take bytes."""
 
     def link_down(self, link: Link, cause: Exception | None) -> None:
         """Handle that *link* is closed. *cause* is None if it was closed without an error."""
@@ -89,6 +96,7 @@ class Link(asyncio.BufferedProtocol):
         "_buffer",
         "_descriptor",
         "_hides_input",
+        "_overhead",
         "_owner",
         "_read_at",
         "_scratch",
@@ -99,6 +107,7 @@ class Link(asyncio.BufferedProtocol):
         "lost",
         "opening",
         "reset_address",
+        "written",
     )
 
     def __init__(self, owner: LinkOwner) -> None:
@@ -120,6 +129,9 @@ class Link(asyncio.BufferedProtocol):
         self._read_at = loop.time()
         self.empty_at: float = self._read_at
         """When the input was last known to be empty."""
+        self.written = 0
+        """Number of bytes written so far, as `undelivered` counts them."""
+        self._overhead = 0
         self.lost: asyncio.Future[None] = loop.create_future()
         """Done when the transport has released its resources."""
         self.reset_address: tuple[Any, ...] | None = None
@@ -137,7 +149,9 @@ class Link(asyncio.BufferedProtocol):
         encrypted = transport.get_extra_info("sslcontext") is not None
         # asyncio's event loop of Windows reads into a buffer of its own first.
         self._sized = sys.platform != "win32" and not encrypted and transport.get_extra_info("socket") is not None
-        if not encrypted:
+        if encrypted:
+            self._overhead = _RECORD_OVERHEAD
+        else:
             # Not with TLS: the transport may already hold bytes that came with the end of the handshake.
             self.unread(self._scratch.time())
         self._up = True
@@ -168,6 +182,11 @@ class Link(asyncio.BufferedProtocol):
         self.unread(self._scratch.time())
         if not self._aborted:
             self._owner.bytes_received(data, not_before)
+
+    def eof_received(self) -> None:
+        """See `asyncio.Protocol`. The transport would close after it has sent everything, commands too."""
+        if not self._aborted:
+            self._owner.link_ended(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.BaseProtocol`."""
@@ -211,6 +230,7 @@ class Link(asyncio.BufferedProtocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
+        self.written += len(data) + self._overhead
         try:
             transport.write(data)
         except (OSError, RuntimeError):  # some transports raise if the port was unplugged, instead of closing
@@ -252,8 +272,8 @@ class Link(asyncio.BufferedProtocol):
     def undelivered(self) -> int | None:
         """Return the number of written bytes that have not left this machine, or None if that is not known.
 
-        With TLS these are encrypted bytes, which are more. On a Unix socket or a pseudo-terminal, bytes have left when
-        the kernel has them.
+        With TLS these are encrypted bytes. On a Unix socket or a pseudo-terminal, bytes have left when the kernel has
+        them.
         """
         transport = self._transport
         if transport is None or transport.is_closing():

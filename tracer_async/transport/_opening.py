@@ -68,15 +68,14 @@ async def open_link(
     try:
         async with limit:
             if isinstance(factory, TcpOpener):
-                await factory(make, local_address)
+                opened: object = await factory(make, local_address)
             else:
-                await factory(make)
+                opened = await factory(make)
         if task.cancelling() > cancelled_before:  # the factory has swallowed the cancellation
             raise asyncio.CancelledError
         if not made:
             raise LinkError(name, "the transport factory returned without calling its protocol factory")
-        made[-1].opened()
-        return made[-1]
+        return _used(made, opened)
     except BaseException as error:
         for link in made:
             link.abort()
@@ -90,6 +89,17 @@ async def open_link(
         # A custom factory may raise anything, even CancelledError from a task of its own. That is a failed attempt and
         # must not end the client.
         raise explain(name, error, timeout if limit.expired() else None) from error
+
+
+def _used(made: list[Link], opened: object) -> Link:
+    """Return the link that the factory has returned, and close the others: it may have tried several addresses."""
+    returned = opened[1] if isinstance(opened, tuple) and len(opened) == 2 else None
+    used = next((link for link in made if link is returned), made[-1])
+    for link in made:
+        if link is not used:
+            link.abort()
+        link.opened()
+    return used
 
 
 # Raised unchanged: errors with an explanation, and exceptions that are not a failure to open.
