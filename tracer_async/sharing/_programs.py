@@ -80,9 +80,9 @@ class Programs:
         self._programs.discard(program)
         self._hub.forget(program)
 
-    def ask(self, program: Program, frame: Frame, now: float) -> None:
+    def ask(self, program: Program, frame: Frame, received_at: float, not_before: float) -> None:
         """See `Owner`."""
-        self._hub.ask(program, frame, now, self._not_before(now))
+        self._hub.ask(program, frame, received_at, not_before)
 
     def close(self) -> None:
         """Disconnect all programs."""
@@ -104,8 +104,8 @@ class Programs:
 
     # A blocked event loop, and a suspend of the machine.
 
-    def _not_before(self, now: float) -> float:
-        """Return the earliest time at which a request that is read now can have arrived.
+    def not_before(self, now: float) -> float:
+        """See `Owner`.
 
         If the process was stopped or its event loop was blocked, requests have waited. Their programs count from the
         time at which they sent them. After a suspend that time is unknown: the clock of the event loop stood still.

@@ -99,7 +99,7 @@ class _Wire(asyncio.BufferedProtocol):
         transport = self._transport
         if self._program is None or transport is None or transport.is_closing():
             return
-        wait = self._program.received(bytes(self._buffer[:nbytes]))
+        wait = self._program.received(bytes(self._buffer[:nbytes]), is_all=nbytes < _READ_SIZE)
         if wait > 0 and not transport.is_closing():
             transport.pause_reading()
             asyncio.get_running_loop().call_later(wait, self._resume)

@@ -96,12 +96,16 @@ class _Terminal:
             self._slave = -1
 
     def _read(self) -> None:
+        data = b""
         try:
-            data = os.read(self._master, _READ_SIZE)
+            # A terminal has two buffers, and one read takes bytes only from the first. It is empty when a read fails.
+            while len(data) < _READ_SIZE and (more := os.read(self._master, _READ_SIZE - len(data))):
+                data += more
         except BlockingIOError:
-            return
-        except OSError:  # EIO: the program has closed it
-            data = b""
+            if not data:
+                return
+        except OSError:
+            pass  # EIO: the program has closed it. What it sent before is served first. Then reading fails again.
         if not data:
             if self._program is not None:
                 self._program.left()
@@ -111,7 +115,7 @@ class _Terminal:
             return
         program = self._program
         assert program is not None  # noqa: S101  # `_begin` has set it
-        wait = program.received(data)
+        wait = program.received(data, is_all=len(data) < _READ_SIZE)
         if wait > 0 and self._master >= 0:
             self._loop.remove_reader(self._master)
             self._loop.call_later(wait, self._resume)
