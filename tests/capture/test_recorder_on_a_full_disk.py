@@ -84,6 +84,12 @@ def test_after_a_full_disk_each_record_is_in_the_file_or_counted(tmp_path: Path,
     assert len(bursts) + sum(missing) == given
     assert missing
     assert bursts[-1] == given - 1
+    # The times are 0, 1, 2 and so on, so they tell where records are missing.
+    number = 0
+    for line in lines:
+        if "hex" in line:
+            assert line["t"] == number
+        number += line.get("number", 1)
 
 
 @pytest.mark.parametrize("space", [0, 40])

@@ -313,6 +313,29 @@ def test_late_replies_and_copies_are_no_readings() -> None:
     assert [reading.ok for reading in readings_of(double)] == [True]
 
 
+@pytest.mark.parametrize("missing_at", [0.2, 4.9], ids=["before the timeout", "after the timeout"])
+def test_a_request_whose_answer_may_be_a_missing_record_gives_no_error(missing_at: float) -> None:
+    recording = Recording.of(
+        [
+            SAMPLE[0],
+            Burst("client", REQUEST, 0.1, 1000.1),
+            Burst("controller", REPLY[:20], 0.15, 1000.15),
+            MissingRecords(3, missing_at, 1000 + missing_at),
+            Burst("controller", REPLY[20:], 5.0, 1005.0),
+            Burst("client", REQUEST, 10.0, 1010.0),
+            Burst("controller", REPLY, 10.1, 1010.1),
+            Burst("client", REQUEST, 20.0, 1020.0),
+            LinkChange(False, 30.0, 1030.0, False, "reset"),
+        ]
+    )
+    answered, failed = readings_of(recording)
+    assert (answered.time, answered.data) == (1010.1, RealtimeData.from_bytes(REPLY[9:33]))
+    # An upper limit: this may be the answer to the first request.
+    assert answered.age == pytest.approx(10.0)
+    assert failed.time == pytest.approx(1021)
+    assert isinstance(failed.error, ResponseTimeoutError)
+
+
 # Captures
 
 

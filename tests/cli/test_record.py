@@ -24,7 +24,7 @@ def test_it_records_as_many_readings_as_asked_for(command: Command, tmp_path: Pa
     path = tmp_path / "line.jsonl"
     code, out, err = command("record", "sim:", str(path), "--interval", "0.01", "--count", "3")
     assert (code, out) == (0, "")
-    assert f"3 readings and 0 errors in {path}" in err
+    assert err.endswith(f"3 readings and 0 errors in {path}\n")
     assert [reading.ok for reading in readings_of(Recording.read(path))] == [True] * 3
 
 
@@ -50,6 +50,13 @@ def test_a_file_that_cannot_be_written_is_an_error(command: Command, tmp_path: P
     code, _, err = command("record", "sim:", str(tmp_path / "missing" / "line.jsonl"))
     assert code == 1
     assert "No such file" in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_records_that_could_not_be_written_are_counted_at_the_end(command: Command) -> None:
+    _, _, err = command("record", "sim:", "/dev/full", "--interval", "0.01", "--count", "3")
+    # 3 requests, 3 replies, and both ends of the connection.
+    assert err.endswith("3 readings and 0 errors in /dev/full, 8 records are missing\n")
 
 
 def test_a_silent_controller_is_an_error_and_its_silence_is_recorded(

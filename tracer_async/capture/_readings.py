@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import inf
 
-from tracer_async.capture._json_lines import Burst, LinkChange, RecordingHeader
+from tracer_async.capture._json_lines import Burst, LinkChange, MissingRecords, RecordingHeader
 from tracer_async.capture._recording import CONTROLLER, Recording
 from tracer_async.client.reading import Reading
 from tracer_async.errors import LinkLostError, MalformedReplyError, ResponseTimeoutError
@@ -23,9 +23,10 @@ def readings_of(recording: Recording, address: str = "") -> Iterator[Reading]:
 
     Requests and replies are matched by the rules of the client, so a reading has the age that the client gave it, or a
     smaller one where the client did not know exactly when the bytes came. A request that was repeated gives an error
-    for each time that it got no answer. Late replies, copies and replies to other masters are no readings. If there are
-    no requests at all, each reply is a reading of unknown age. In the recording of a listener, so is each reply that
-    answers no request: as for `tracer_async.sharing.Listener`, the request may be the part that was not received.
+    for each time that it got no answer. A request whose answer may be a missing record gives neither. Late replies,
+    copies and replies to other masters are no readings. If there are no requests at all, each reply is a reading of
+    unknown age. In the recording of a listener, so is each reply that answers no request: as for
+    `tracer_async.sharing.Listener`, the request may be the part that was not received.
 
     *address* is the name of the controller in error messages. Readings of a capture without times are dated 1970.
     """
@@ -37,6 +38,8 @@ def readings_of(recording: Recording, address: str = "") -> Iterator[Reading]:
         elif isinstance(record, LinkChange):
             yield from pairing.advance(record.t, record.time)
             yield from pairing.link_changed(record)
+        elif isinstance(record, MissingRecords):
+            yield from pairing.records_missing()
         elif isinstance(record, Burst):
             if record.t is not None and record.time is not None:
                 yield from pairing.advance(record.t, record.time)
@@ -114,6 +117,15 @@ class _Pairing:
             yield Reading(self._wall, None, error)
         self._exchange.abandon(self._now)
         self._exchange.connect(self._now)
+        self._requests.clear()
+
+    def records_missing(self) -> Iterator[Reading]:
+        """Yield the readings of the bytes before missing records.
+
+        There is no error for the request in flight: its reply may be one of the missing records.
+        """
+        yield from self.flush()
+        self._exchange.abandon(self._now)
         self._requests.clear()
 
     def burst(self, burst: Burst) -> Iterator[Reading]:

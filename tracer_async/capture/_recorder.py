@@ -86,6 +86,11 @@ class Recorder:
     ) -> None:
         self.close()
 
+    @property
+    def missing(self) -> int:
+        """Number of records that could not be written, because the disk was full or too slow. Final after `close`."""
+        return self._file.lost
+
     def begin(self, recorded: str, now: float, *, timeout: float | None = None, kind: str = "client") -> None:
         """Write the header. *recorded* is what is recorded, *now* the time of the same clock as all later calls.
 

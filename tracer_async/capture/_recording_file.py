@@ -33,6 +33,8 @@ class RecordingFile:
         self._header: list[Record] = []
         # Records that were lost, and are not counted in the file yet.
         self._missing = 0
+        self.lost: int = 0
+        """Number of all records that were lost since the file was opened."""
         self._failing = False
 
     def begin(self, header: RecordingHeader) -> None:
@@ -45,20 +47,21 @@ class RecordingFile:
 
     def write(self, records: list[Record], lost: int) -> None:
         """Write *records*, and that *lost* other ones are missing. Waits for the disk. Errors are logged."""
-        self._missing += lost
-        # Without the header, the times of all records would belong to an earlier one.
-        records = self._header + records
-        if self._missing:
-            t = next((record.t for record in reversed(records) if isinstance(record, Burst | LinkChange)), None)
-            records.append(MissingRecords(self._missing, t or 0.0, time.time()))
+        times = [record.t or 0.0 for record in records if isinstance(record, Burst | LinkChange)] or [0.0]
+        before = [MissingRecords(self._missing, times[0], time.time())] if self._missing else []
+        after = [MissingRecords(lost, times[-1], time.time())] if lost else []
+        # Without the header, the times of all records would belong to an earlier one. Records that could not be written
+        # are from before *records*, and dropped ones came when *records* had filled the queue.
+        records = [*self._header, *before, *records, *after]
+        self.lost += lost
         if not records:
             return
         unwritten, error = self._write_lines(list(map(to_line, records)))
         left = records[len(records) - unwritten :]
         self._header = [record for record in left if isinstance(record, RecordingHeader)]
-        if not left:
-            self._missing = 0
-        self._missing += sum(isinstance(record, Burst | LinkChange) for record in left)
+        unwritten_records = sum(isinstance(record, Burst | LinkChange) for record in left)
+        self.lost += unwritten_records
+        self._missing = unwritten_records + sum(each.number for each in left if isinstance(each, MissingRecords))
         if error is not None and not self._failing:
             _log.warning("%s: cannot write the recording (%s), trying again", self._path, error.strerror or error)
         elif error is None and self._failing:

@@ -91,7 +91,10 @@ def record(
         with recorder:
             run_async(follow)
     finally:
-        click.echo(f"{counted(seen[True], 'reading')} and {counted(seen[False], 'error')} in {path}", err=True)
+        number = recorder.missing
+        missing = f", {counted(number, 'record is', 'records are')} missing" if number else ""
+        counts = f"{counted(seen[True], 'reading')} and {counted(seen[False], 'error')}"
+        click.echo(f"{counts} in {path}{missing}", err=True)
     if last_error is not None and not seen[True]:
         click.echo(f"{click.style('Error:', fg='red')} {last_error}", err=True)
         ctx.exit(exit_code(last_error))

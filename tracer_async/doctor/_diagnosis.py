@@ -48,6 +48,8 @@ async def diagnose(
         return findings
     if isinstance(address, TcpAddress) and not await check_name(address, add):
         return findings
-    if await check_line(address, seconds, ssl_context, add):
-        await check_replies(str(address), ssl_context, add, known={finding.id for finding in findings})
+    earlier = await check_line(address, seconds, ssl_context, add)
+    if earlier is not None:
+        known = {finding.id for finding in findings}
+        await check_replies(str(address), ssl_context, add, known=known, earlier=earlier)
     return findings

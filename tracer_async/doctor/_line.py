@@ -16,6 +16,7 @@ from tracer_async.doctor._rates import ask_modbus, find_rate
 from tracer_async.doctor._replies import are_other_answers, other_command
 from tracer_async.doctor._uart import idles_low, looks_inverted
 from tracer_async.errors import LinkError
+from tracer_async.protocol import Frame
 from tracer_async.transport import Address, SerialAddress, TcpAddress, UnixAddress
 
 __all__ = ["check_line"]
@@ -39,8 +40,8 @@ class _Heard(NamedTuple):
 
 async def check_line(
     address: Address, seconds: float, ssl_context: ssl.SSLContext | None, report: Callable[[Finding], None]
-) -> bool:
-    """Open a connection, listen for *seconds*, and ask. Return whether the controller answers."""
+) -> list[Frame] | None:
+    """Open a connection, listen for *seconds*, and ask. Return the received frames, None if there is no answer."""
     loop = asyncio.get_running_loop()
     begun = loop.time()
     try:
@@ -50,16 +51,16 @@ async def check_line(
             heard = await _listen_and_ask(probe, seconds)
     except LinkError as error:
         report(await why_not_opened(address, error))
-        return False
+        return None
     if heard.asked.reply is not None:
         _report_answering(heard, report)
-        return True
+        return heard.asked.frames
     if heard.unasked.frames:
         report(_other_master(heard.unasked))
     found = await _why_no_answer(address, heard)
     report(found)
     # Another request may have been answered.
-    return found.id == "line-answers"
+    return heard.asked.frames if found.id == "line-answers" else None
 
 
 async def _listen_and_ask(probe: Probe, seconds: float) -> _Heard:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import median, pstdev
@@ -24,6 +25,9 @@ _SLOW = 0.7
 
 A reply takes 0.06 s on the wire. `tracer-async share` takes up to 0.5 s, because it waits 0.25 s between readings.
 """
+
+_REST = 1.0
+"""Seconds to wait for the rest after unsolicited replies: only all replies together tell whether they are copies."""
 
 _NOISE = {"line-noise", "line-text", "line-telnet"}
 """Findings that explain bytes outside of frames."""
@@ -47,6 +51,8 @@ class _Sample:
     malformed: list[MalformedReplyError] = field(default_factory=list)
     lost: int = 0
     frames: list[Frame] = field(default_factory=list)
+    earlier: list[Frame] = field(default_factory=list)
+    """What the connection before has received."""
     stats: SessionStats | None = None
     received: Contents = field(default_factory=lambda: Contents.of(b""))
     losses: list[str] = field(default_factory=list)
@@ -54,10 +60,20 @@ class _Sample:
 
 
 async def check_replies(
-    url: str, ssl_context: ssl.SSLContext | None, report: Callable[[Finding], None], *, known: set[str]
+    url: str,
+    ssl_context: ssl.SSLContext | None,
+    report: Callable[[Finding], None],
+    *,
+    known: set[str],
+    earlier: list[Frame],
 ) -> None:
-    """Take 20 readings and report on them. *known* are the identifiers of earlier findings, which are not repeated."""
+    """Take 20 readings and report on them.
+
+    *known* are the identifiers of earlier findings, which are not repeated. *earlier* are the frames of the connection
+    before: copies of them can arrive now.
+    """
     sample = await _take(url, ssl_context)
+    sample.earlier = earlier
     if sample.received.noise and known.isdisjoint(_NOISE):
         noise = sample.received.noise
         report(noise_note(f"{len(noise)} bytes in {sample.requests} requests: {hexadecimal(noise, 12)}"))
@@ -93,6 +109,8 @@ async def _take(url: str, ssl_context: ssl.SSLContext | None) -> _Sample:
                 sample.timeouts += 1
         # The copy of the last reply comes within this time.
         await asyncio.sleep(DUPLICATE_WINDOW)
+        if tracer.stats.unsolicited:
+            await asyncio.sleep(_REST)
         sample.stats = tracer.stats
     sample.frames = [frame async for frame in frames]
     sample.received = Contents.of(bytes(traffic.received))
@@ -161,10 +179,23 @@ def _unsolicited(sample: _Sample, count: int) -> Finding:
         if are_other_answers(others, sample.timeouts):
             return other_command(others, sample.requests)
         return finding("line-other-master", f"{count} frames beside {len(sample.readings)} replies")
-    answers = {reading.data for reading in sample.readings}
-    if all(_decoded(frame) in answers for frame in sample.frames if is_reply(frame)):
+    if _are_copies(sample):
         return finding("reply-doubled", f"{count} of {sample.requests}")
     return finding("line-other-master", f"{count} frames beside {len(sample.readings)} replies")
+
+
+def _are_copies(sample: _Sample) -> bool:
+    """Return whether the replies are those to the requests of this program, and copies of them."""
+    replies = list(filter(is_reply, sample.frames))
+    earlier = list(filter(is_reply, sample.earlier))
+    answers = {reading.data for reading in sample.readings} | set(map(_decoded, earlier)) - {None}
+    if all(_decoded(frame) in answers for frame in replies):
+        return True
+    # A late copy can be taken for the answer to the next request. The reply to that one is then unsolicited. So count:
+    # there is one reply for each answered request, and each one comes at most twice. An earlier reply among them is a
+    # copy, or one of the same values.
+    numbers = (len(set(replies)), len(set(replies) - set(earlier)))
+    return len(sample.readings) in numbers and max(Counter(replies).values()) <= 2
 
 
 def _decoded(frame: Frame) -> RealtimeData | None:
