@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -234,6 +235,19 @@ async def test_switching_the_load_publishes_a_reading_that_shows_it() -> None:
         assert output.events[-1].reading.data is not None
         assert output.events[-1].reading.data.load_on is wanted
         assert hub.latest("roof") is output.events[-1]
+
+
+@virtual_time
+async def test_a_flood_of_commands_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with running(roof=simulated(interval=3600)) as hub:
+        begun = asyncio.get_running_loop().time()
+        for number in range(500):
+            await hub.set_load("roof", number % 2 == 0, within=5)
+        minutes = math.ceil((asyncio.get_running_loop().time() - begun) / 60)
+    lines = [text for record in caplog.records if "load" in (text := record.getMessage())]
+    assert 0 < len(lines) <= 31 * minutes < 500
+    assert any("switched too often" in line for line in lines)
 
 
 @virtual_time

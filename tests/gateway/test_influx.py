@@ -154,6 +154,41 @@ async def test_a_point_that_the_server_refuses_does_not_block_the_others() -> No
     assert (output.state.delivered, output.state.dropped) == (99, 1)
 
 
+async def test_a_controller_that_is_refused_for_good_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    stub = Stub()
+    async with serving(stub) as url:
+        output = InfluxOutput(config(url))
+        # It is accepted once, in the eighth batch.
+        for batch in range(10):
+            stub.refused = "\0" if batch == 7 else "controller=shed"
+            output.publish(event(ROOF, data(), at=float(batch)))
+            output.publish(event(controller("shed"), data(), at=float(batch)))
+            await output.drain()
+    assert refusals(caplog) == ["shed", "shed"]
+    assert (output.state.delivered, output.state.dropped) == (11, 9)
+
+
+async def test_a_server_that_refuses_every_second_batch_does_not_fill_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stub = Stub()
+    stub.answers = [204, 400] * 100
+    async with serving(stub) as url:
+        output = InfluxOutput(config(url))
+        for number in range(200):
+            output.publish(event(ROOF, data(), at=float(number)))
+            await output.drain()
+    assert output.state.dropped == 100
+    # At most 30 in a minute, and a new minute can begin meanwhile.
+    assert 0 < len(refusals(caplog)) <= 60
+
+
+def refusals(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The controllers of the lines about readings that are dropped."""
+    lines = [record.getMessage() for record in caplog.records if record.name == "tracer_async.gateway.influx"]
+    return [line.split()[4] for line in lines if line.startswith("influx: a reading of")]
+
+
 async def test_a_batch_that_is_too_large_is_divided() -> None:
     stub = Stub()
     stub.answers = [413, 413]

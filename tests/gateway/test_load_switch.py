@@ -129,6 +129,28 @@ async def test_the_deadline_counts_the_time_while_the_machine_was_suspended(
         assert await never_sent(peer, hub)
 
 
+async def test_the_log_says_of_a_switch_that_is_cancelled_whether_the_load_may_be_switched(
+    peer: Peer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(peer.url) as (hub, output):
+        await answer_poll(peer, output)
+        for sent, what in ((False, "the load was not switched on"), (True, "it is unknown whether the load was")):
+            caplog.clear()
+            switching = asyncio.create_task(hub.set_load("roof", True, within=30))
+            await peer.request(READ)
+            if sent:
+                peer.send(OFF)
+                await peer.request(SWITCH)
+            switching.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await switching
+            lines = [text for record in caplog.records if "switched" in (text := record.getMessage())]
+            assert len(lines) == 1
+            assert what in lines[0]
+            if not sent:
+                peer.send(OFF)
+
+
 @pytest.mark.slow
 async def test_without_a_connection_its_error_comes_before_the_deadline_of_a_command_over_mqtt() -> None:
     async with Peer() as peer:

@@ -7,6 +7,8 @@ import json
 import logging
 import signal
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -400,6 +402,67 @@ async def test_a_command_whose_expiry_ends_while_it_waits_is_late(
     await logged(caplog, "it is late")
     assert slow.switched == [("roof", True)]
     assert slow.started.empty()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("expiry", "stall"), [(1, 1.2), (None, 5.1)])
+async def test_a_command_whose_time_ends_while_the_gateway_is_blocked_is_not_followed(
+    broker: Broker, slow: SlowHub, caplog: pytest.LogCaptureFixture, expiry: int | None, stall: float
+) -> None:
+    """It waited in the socket. Its time began when the gateway read it."""
+    options = () if expiry is None else ("-D", "publish", "message-expiry-interval", str(expiry))
+    publishing = threading.Thread(
+        target=lambda: asyncio.run(broker.publish("tracer/roof/load/set", "OFF", *options))  # from outside
+    )
+    publishing.start()
+    publishing.join()
+    time.sleep(stall)  # noqa: ASYNC251  # it blocks the gateway
+    await logged(caplog, "the gateway was suspended or blocked, so the command may be")
+    assert slow.started.empty()
+    await asyncio.sleep(1.1)  # what is read later arrived later
+    await broker.publish("tracer/roof/load/set", "ON", *options)
+    assert await slow.started.get() == ("roof", True)
+
+
+async def test_the_time_that_a_command_waited_while_the_gateway_was_blocked_is_part_of_its_5_s(
+    broker: Broker, slow: SlowHub
+) -> None:
+    slow.allowed.release()
+    publishing = threading.Thread(target=lambda: asyncio.run(broker.publish("tracer/roof/load/set", "OFF")))
+    publishing.start()
+    publishing.join()
+    time.sleep(1.5)  # noqa: ASYNC251  # it blocks the gateway
+    assert await slow.started.get() == ("roof", False)
+    while not slow.deadlines:
+        await asyncio.sleep(0.01)
+    assert 0 < slow.deadlines[0] <= 3.5
+
+
+@pytest.mark.slow
+async def test_the_log_says_what_becomes_of_the_commands_that_the_end_of_the_output_interrupts(
+    broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A reload of ``[mqtt]`` ends the output. Such a command was never mentioned."""
+    async with Peer() as peer:
+        options = controller(peer.url, interval=3600, timeout=30, retries=0)
+        async with (
+            broker.subscriber() as judge,
+            gateway(tmp_path, MqttConfig(url=broker.url), {"roof": options}) as (hub, output),
+        ):
+            await peer.request(0xA0)
+            peer.send(realtime())
+            await judge.wait("tracer/bridge/state", "online")
+            await broker.publish("tracer/roof/load/set", "ON")
+            await peer.request(0xA0)
+            await broker.publish("tracer/roof/load/set", "OFF")  # it waits
+            peer.send(realtime())
+            await peer.request(0xAA)
+            await hub.stop(output)
+            lines = [record.getMessage() for record in warnings(caplog)]
+            assert lines == [
+                "roof: the load was not switched off: the MQTT output was stopped",
+                "roof: it is unknown whether the load was switched on: the gateway stopped waiting for it",
+            ]
 
 
 async def test_a_command_may_be_sent_for_5_s_after_its_arrival_or_until_it_expires(

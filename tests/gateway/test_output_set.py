@@ -159,6 +159,51 @@ async def test_an_output_and_its_successor_deliver_every_event_once_and_in_order
     await polling
 
 
+class LateOutput(QueueOutput):
+    """Delivers what it holds when it ends. The dashboard takes 2 s to end, and the history no time."""
+
+    def __init__(self, section: str, delivered: list[ControllerEvent], failures: list[Exception]) -> None:
+        super().__init__(section, delivered)
+        self._failures = failures
+
+    async def drain(self) -> None:
+        if self.state.name == "web":
+            await asyncio.sleep(2)
+        elif self._failures:
+            raise self._failures.pop(0)
+        self._delivered.extend(self.take_left())
+
+
+@virtual_time
+@pytest.mark.parametrize("failures", [0, 1, 2])
+async def test_an_event_that_comes_during_a_cancelled_change_is_delivered_at_the_end_or_counted_in_the_log(
+    failures: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    delivered: dict[str, list[ControllerEvent]] = {"history": [], "web": []}
+    errors: list[Exception] = [OSError("the disk is full") for _ in range(failures)]
+    hub = Hub(EnergyLedger(Path("unused"), zone=None, flush_seconds=60))
+    outputs = OutputSet(hub, lambda section, *_: LateOutput(section, delivered[section], errors))
+    judge = RecordingOutput("judge")
+    hub.start(judge)
+    await hub.apply({"roof": ControllerConfig.model_validate({"url": "sim:", "interval": 0.2})})
+    outputs.start(BOTH, delivered)
+    polling = asyncio.create_task(hub.run())
+    await judge.until(lambda events: len(events) == 5)
+    change = asyncio.create_task(outputs.stop(delivered))
+    await judge.until(lambda events: len(events) == 10)
+    change.cancel()
+    await asyncio.wait([change])
+    await hub.aclose()
+    await polling
+    await outputs.aclose()
+    assert delivered["web"] == judge.events
+    lost = len(judge.events) - len(delivered["history"])
+    assert delivered["history"] == judge.events[: len(judge.events) - lost]
+    wanted = [f"history: {lost} readings that could not be delivered are lost"] if failures == 2 else []
+    assert [record.message for record in caplog.records if "are lost" in record.message] == wanted
+    assert (lost > 0) == (failures == 2)
+
+
 async def test_checking_starts_nothing() -> None:
     made = Made()
     made.set.check(BOTH, ["history", "web"])

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
 from aiomqtt import Message
 
+from tracer_async.gateway._clock import uptime
 from tracer_async.gateway._limited_log import LimitedLog
 from tracer_async.gateway._load_outcome import failure_text
+from tracer_async.gateway._stalls import Stalls
 from tracer_async.gateway.output import Controllers
 
 __all__ = ["LoadCommands"]
@@ -32,13 +33,16 @@ class _Command:
     name: str
     on: bool
     received: float
-    """When it arrived, on the event loop's clock."""
+    """When it arrived, by `uptime`, or earlier if it may have waited since then."""
     expires: float
-    """When it must not be followed any more, on the event loop's clock."""
+    """When it must not be followed any more, by `uptime`."""
 
 
-def _parse(message: Message, name: str, now: float) -> _Command:
-    """Return the command for the controller *name*. Raises ValueError with the reason why it must be ignored."""
+def _parse(message: Message, name: str, waited: float) -> _Command:
+    """Return the command for the controller *name*, which may have waited some seconds before it was read.
+
+    Raises ValueError with the reason why it must be ignored.
+    """
     if message.retain:
         raise ValueError("it is retained, so it may be of any age; publish commands without the retain flag")
     if message.payload not in (b"ON", b"OFF"):
@@ -46,7 +50,10 @@ def _parse(message: Message, name: str, now: float) -> _Command:
     # The broker has subtracted the time that it has kept the message.
     left = getattr(message.properties, "MessageExpiryInterval", None)
     wait = _MAX_WAIT if left is None else min(_MAX_WAIT, left)
-    return _Command(name, message.payload == b"ON", now, now + wait)
+    if 0 < waited >= wait:
+        raise ValueError(f"the gateway was suspended or blocked, so the command may be {waited:.1f} s old")
+    received = uptime() - waited
+    return _Command(name, message.payload == b"ON", received, received + wait)
 
 
 class LoadCommands:
@@ -55,46 +62,31 @@ class LoadCommands:
     def __init__(self, controllers: Controllers, failed: Callable[[str], None]) -> None:
         self._controllers = controllers
         self._failed = failed
-        self._suspended_until = 0.0
-        # When `watch` ran last, on the monotonic clock and in seconds since 1970.
-        self._seen = time.monotonic(), time.time()
+        self._stalls = Stalls()
         self._waiting: dict[str, _Command] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         # About messages. A client that floods a topic must not fill the disk.
         self._log = LimitedLog(_log, _MAX_LINES, "mqtt: too many commands")
+        # About commands that failed. Those of the messages do not hide them.
+        self._outcomes = LimitedLog(_log, _MAX_LINES, "mqtt: too many commands failed")
 
     def take(self, message: Message, name: str) -> None:
         """Check a command for the controller *name*, and follow it. Returns at once, so that none waits before."""
-        now = asyncio.get_running_loop().time()
         try:
             controller = next((each for each in self._controllers.all() if each.name == name), None)
             if controller is None:
                 raise ValueError("there is no such controller")
             if not controller.switchable:
                 raise ValueError("the gateway only listens to this controller")
-            if now < self._suspended_until or self._idle() > _MAX_WAIT:
-                raise ValueError("the gateway was suspended, so the command may be late")
-            command = _parse(message, name, now)
+            command = _parse(message, name, self._stalls.waited())
         except ValueError as error:
             self._log.log(logging.WARNING, "mqtt: ignored a command on %r: %s", message.topic.value, error)
         else:
             self._post(command)
 
     async def watch(self) -> NoReturn:
-        """Notice when this process was suspended. A command that arrives just then may have waited in the socket.
-
-        Either this or `take` is first to run after that, so both look at the clocks.
-        """
-        while True:
-            self._seen = time.monotonic(), time.time()
-            await asyncio.sleep(1)
-            if self._idle() > _MAX_WAIT:
-                self._suspended_until = asyncio.get_running_loop().time() + 1
-
-    def _idle(self) -> float:
-        """Seconds since `watch` ran. The monotonic clock of Linux stops while the machine sleeps."""
-        monotonic, wall = self._seen
-        return max(time.monotonic() - monotonic, time.time() - wall)
+        """Notice when this process does not run. A command that arrives just then waits in the socket."""
+        await self._stalls.watch()
 
     def _post(self, command: _Command) -> None:
         """Follow *command* after the one in progress, in place of one that is still waiting."""
@@ -107,7 +99,9 @@ class LoadCommands:
             self._tasks[command.name] = asyncio.create_task(self._follow(command.name))
 
     async def aclose(self) -> None:
-        """Drop what waits, and cancel what is in progress."""
+        """Drop what waits, and cancel what is in progress. The log says what becomes of each command."""
+        for command in self._waiting.values():
+            _log.warning("%s: the load was not switched %s: the MQTT output was stopped", *_words(command))
         self._waiting.clear()
         tasks = list(self._tasks.values())
         for task in tasks:
@@ -122,9 +116,10 @@ class LoadCommands:
             del self._tasks[name]
 
     async def _switch(self, command: _Command) -> None:
-        now = asyncio.get_running_loop().time()
+        now = uptime()
         if now >= command.expires:
-            _log.warning(
+            self._outcomes.log(
+                logging.WARNING,
                 "%s: ignored the command to switch the load %s: it is late, it waited %.1f s",
                 *_words(command),
                 now - command.received,
@@ -133,9 +128,9 @@ class LoadCommands:
         try:
             await self._controllers.set_load(command.name, command.on, within=command.expires - now)
         except KeyError as error:
-            _log.warning("%s", failure_text(command.name, command.on, error))
+            self._outcomes.log(logging.WARNING, "%s", failure_text(command.name, command.on, error))
         except Exception as error:  # noqa: BLE001  # whatever a client raises is reported, and the next command is tried
-            _log.warning("%s", failure_text(command.name, command.on, error))
+            self._outcomes.log(logging.WARNING, "%s", failure_text(command.name, command.on, error))
             self._failed(command.name)
 
 

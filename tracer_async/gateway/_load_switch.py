@@ -7,11 +7,14 @@ cause is long gone, so the gateway cancels it: a cancelled command is not sent l
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from tracer_async import LinkTimeoutError, LoadError, LoadState, LoadUnknownError, Reading, TracerClient, TracerError
 from tracer_async.gateway._clock import uptime
 
 __all__ = ["CONNECT_SECONDS", "LoadDeadlineError", "reading_after_switch", "switch_load"]
+
+_log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 4.0
 """Seconds that a request waits for a connection. Less than the deadlines, so that the reason is known before."""
@@ -32,10 +35,15 @@ class LoadDeadlineError(LoadError):
 async def switch_load(client: TracerClient, name: str, on: bool, *, within: float) -> LoadState:
     """Switch the load of the controller *name* and return its confirmed state. Sends nothing after *within* seconds.
 
-    Raises LoadDeadlineError if the switch is not confirmed by then, and what `TracerClient.set_load` raises.
+    Raises LoadDeadlineError if the switch is not confirmed by then, and what `TracerClient.set_load` raises. A switch
+    that is cancelled is logged here, because only this function knows whether the command may have been sent.
     """
     deadline = uptime() + within
     requests: int | None = None
+
+    def sent() -> bool:
+        return requests is not None and client.stats.requests != requests
+
     try:
         async with asyncio.timeout(within):
             await _check_answers(client, on)
@@ -47,8 +55,11 @@ async def switch_load(client: TracerClient, name: str, on: bool, *, within: floa
     except TimeoutError as error:
         if isinstance(error, TracerError):
             raise
-        sent = requests is not None and client.stats.requests != requests
-        raise LoadDeadlineError(name, within, sent=sent) from None
+        raise LoadDeadlineError(name, within, sent=sent()) from None
+    except asyncio.CancelledError:
+        what = "it is unknown whether the load was switched" if sent() else "the load was not switched"
+        _log.warning("%s: %s %s: the gateway stopped waiting for it", name, what, "on" if on else "off")
+        raise
 
 
 async def _check_answers(client: TracerClient, on: bool) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 from tracer_async import Fleet, LoadState, Reading, TracerClient
 from tracer_async.gateway._clock import uptime
+from tracer_async.gateway._limited_log import LimitedLog
 from tracer_async.gateway._load_switch import CONNECT_SECONDS, reading_after_switch, switch_load
 from tracer_async.gateway._member import FENCE_SECONDS, Member
 from tracer_async.gateway.config import ControllerConfig
@@ -29,6 +30,8 @@ _log = logging.getLogger(__name__)
 
 # Seconds without any reading, good or failed, beyond the time that one may take, after which polling has stopped.
 _STALLED_SECONDS = 30.0
+# Lines of the log about switched loads, in a minute. A client that floods commands must not fill the disk.
+_MAX_LINES = 30
 
 
 class Hub:
@@ -40,6 +43,7 @@ class Hub:
         self._members: dict[str, Member] = {}
         self._outputs: dict[Output, OutputTask] = {}
         self._last_reading = time.monotonic()
+        self._switches = LimitedLog(_log, _MAX_LINES, "loads are switched too often")
 
     # Changes
 
@@ -197,7 +201,7 @@ class Hub:
         if isinstance(member.client, ListenedLine):
             raise ListensOnlyError(name)
         state = await switch_load(member.client, name, on, within=within)
-        _log.info("%s: the load is %s", name, state)
+        self._switches.log(logging.INFO, "%s: the load is %s", name, state)
         reading = await reading_after_switch(member.client)
         if reading is not None and self._members.get(name) is member:
             self._handle(member, reading)

@@ -12,6 +12,7 @@ from base64 import b64encode
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
+from tracer_async.gateway._limited_log import LimitedLog
 from tracer_async.gateway.config import InfluxConfig
 from tracer_async.gateway.events import ControllerEvent
 from tracer_async.gateway.output import EventQueue, Output
@@ -28,6 +29,8 @@ _TIMEOUT = ClientTimeout(total=10.0)
 _REFUSED = frozenset({400, 413, 422})
 # How much of an error page is quoted.
 _QUOTED = 200
+# Lines of the log about refused readings, in a minute.
+_MAX_LINES = 30
 
 
 class InfluxOutput(Output):
@@ -37,6 +40,9 @@ class InfluxOutput(Output):
         super().__init__("influx")
         self._config = config
         self._queue = EventQueue(self.state, config.buffer)
+        # The controllers whose last reading was refused. The log has one line for each, not one for each reading.
+        self._refused: set[str] = set()
+        self._log = LimitedLog(_log, _MAX_LINES, "influx: too many readings are refused")
         self._url = config.url.rstrip("/")
         if config.org is None:
             self._url += "/write"
@@ -81,7 +87,7 @@ class InfluxOutput(Output):
     async def _send_waiting(self, session: ClientSession) -> None:
         """Send batches until nothing waits."""
         limit = _BATCH
-        accepted = refused = False
+        accepted = False
         while self._queue:
             events = self._queue.take(limit)
             try:
@@ -93,18 +99,24 @@ class InfluxOutput(Output):
                 accepted = True
                 self.state.works()
                 self.state.delivered += len(events)
+                self._refused.difference_update(event.controller.name for event in events)
                 limit = min(limit * 2, _BATCH)
             elif len(events) > 1:
                 # Too large, or one point is wrong: find out which by halves, so that one point does not block the rest.
                 self._queue.put_back(events)
                 limit = len(events) // 2
             else:
-                self.state.dropped += 1
-                # A server that refuses everything does not work. The log has one line, not one for each reading.
-                news = (accepted and not refused) or (not accepted and self.state.fails(refusal))
-                refused = True
-                if news:
-                    _log.warning("influx: a reading of %s is dropped: %s", events[0].controller.name, refusal)
+                if not accepted:  # a server that refuses everything does not work
+                    self.state.fails(refusal)
+                self._drop(events[0].controller.name, refusal)
+
+    def _drop(self, name: str, refusal: str) -> None:
+        """Count a reading of the controller *name* as dropped."""
+        self.state.dropped += 1
+        if name not in self._refused:
+            self._refused.add(name)
+            text = "influx: a reading of %s is dropped: %s. The next ones are not logged until one is accepted"
+            self._log.log(logging.WARNING, text, name, refusal)
 
     async def _send(self, session: ClientSession, events: list[ControllerEvent]) -> str | None:
         """Send one batch. Return why the server refuses these points for good; raise OSError if a retry may help."""

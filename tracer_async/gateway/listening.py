@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from tracer_async import LoadError, Reading, SessionStats, TracerError
 from tracer_async.backoff import backoff
+from tracer_async.gateway._distinct_times import DistinctTimes
 from tracer_async.sharing import Listener
 
 __all__ = ["ListenedLine", "ListensOnlyError", "SilentLineError", "silence_limit"]
@@ -70,6 +71,7 @@ class ListenedLine:
         self._publish = publish
         # Those of earlier listeners.
         self._links = 0
+        self._times = DistinctTimes()
         self._heard_at = self._loop.time()
         self._timer = self._loop.call_later(self._limit, self._tell_error)
         self._task = asyncio.create_task(self._keep_listening(), name=f"gateway listening to {name}")
@@ -122,7 +124,7 @@ class ListenedLine:
             try:
                 async for reading in readings:
                     self._heard_at = self._loop.time()
-                    self._tell(reading)
+                    self._tell(self._times.distinct(reading))
             finally:
                 await readings.aclose()
 

@@ -32,7 +32,7 @@ class OutputSet:
         # Outputs that have ended, or are about to, and whose places are not taken yet.
         self._ended: dict[str, Output] = {}
         # Outputs that end. They are not cancelled with the one who waits for them.
-        self._ending: set[asyncio.Task[None]] = set()
+        self._ending: dict[str, asyncio.Task[None]] = {}
 
     def changed(self, before: GatewayConfig, after: GatewayConfig) -> list[str]:
         """Return the sections whose outputs have to be stopped, started, or both."""
@@ -84,7 +84,29 @@ class OutputSet:
             output = self._running.pop(section, None)
             if output is not None:
                 self._ended[section] = output
-                self._ending.add(asyncio.create_task(self._hub.stop(output), name=f"gateway stop {section}"))
+                stopping = self._hub.stop(output)
+                self._ending[section] = asyncio.create_task(stopping, name=f"gateway stop {section}")
         if self._ending:
-            await asyncio.wait(self._ending)
-            self._ending = {task for task in self._ending if not task.done()}
+            await asyncio.wait(self._ending.values())
+            self._ending = {section: task for section, task in self._ending.items() if not task.done()}
+
+    async def aclose(self) -> None:
+        """Stop all outputs at the end of the service, when no event comes any more.
+
+        Outputs that ended for a reload, which did not come to its end, deliver what they have taken since.
+        """
+        late = [self._deliver_late(section, output) for section, output in self._ended.items()]
+        await asyncio.gather(self.stop(), *late)
+
+    async def _deliver_late(self, section: str, output: Output) -> None:
+        """Let an output that has ended, or is about to, deliver the events that it took after that."""
+        if section in self._ending:
+            await asyncio.wait([self._ending[section]])
+        left = output.take_left()
+        if not left:
+            return
+        for event in left:
+            output.publish(event)
+        await self._hub.stop(output)
+        if lost := len(output.take_left()):
+            _log.error("%s: %d readings that could not be delivered are lost", section, lost)

@@ -148,7 +148,7 @@ class Gateway:
     async def _shut_down(self) -> None:
         """Close the lines, and then let everything write what it holds, all at the same time."""
         await _limited(_CLOSE_SECONDS, polling=self._hub.aclose())
-        await _limited(_FINISH_SECONDS, outputs=self._outputs.stop(), energy=self._ledger.aclose())
+        await _limited(_FINISH_SECONDS, outputs=self._outputs.aclose(), energy=self._ledger.aclose())
 
     # Changes
 

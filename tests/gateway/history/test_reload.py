@@ -40,11 +40,14 @@ class Site:
         self.write(flush_seconds=flush_seconds)
         self.gateway = Gateway(self._path, load_config(self._path, environment={}), make_output=self._make)
 
-    def write(self, *, url: str | None = None, flush_seconds: float = 3600, raw_days: int = 14) -> None:
+    def write(
+        self, *, url: str | None = None, flush_seconds: float = 3600, raw_days: int = 14, prefix: str = "tracer"
+    ) -> None:
         password = "" if isinstance(self.database, Sqlite) else 'password_file = "password"\n'
         self._path.write_text(
-            '[controllers.roof]\nurl = "sim:"\ninterval = 0.2\n[mqtt]\nurl = "mqtt://127.0.0.1"\n[history]\n'
-            f'url = "{url or self.database.url}"\nflush_seconds = {flush_seconds}\nraw_days = {raw_days}\n{password}'
+            '[controllers.roof]\nurl = "sim:"\ninterval = 0.2\n[mqtt]\nurl = "mqtt://127.0.0.1"\n'
+            f'prefix = "{prefix}"\n[history]\nurl = "{url or self.database.url}"\n'
+            f"flush_seconds = {flush_seconds}\nraw_days = {raw_days}\n{password}"
         )
 
     def _make(
@@ -153,3 +156,31 @@ async def test_what_cannot_be_written_to_the_old_database_is_written_to_the_new_
             other.execute("ROLLBACK")
         with closing(sqlite3.connect(Path(sqlite.directory, "new.db"))) as new:
             assert held <= {time for (time,) in new.execute("SELECT time FROM tracer_readings")}
+
+
+class SlowOutput(RecordingOutput):
+    """Takes some time to end."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.is_ending = asyncio.Event()
+
+    async def drain(self) -> None:
+        self.is_ending.set()
+        await asyncio.sleep(2)
+
+
+async def test_readings_that_come_while_a_reload_waits_for_another_output_are_written_if_the_service_ends(
+    database: TestDatabase,
+) -> None:
+    site = Site(database)
+    slow = site.recorder = SlowOutput("mqtt")
+    async with site.running():
+        await site.readings(3)
+        site.write(raw_days=15, prefix="other")
+        site.gateway.reload()
+        await slow.is_ending.wait()
+        await site.readings(4)
+    # The reload did not come to its end.
+    assert len(site.histories) == 2
+    assert {*site.published()} <= stored(database)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from datetime import tzinfo
 from importlib.resources import files
 from typing import Any
@@ -16,6 +17,7 @@ from tracer_async import LoadRefusedError, LoadState, TracerError
 from tracer_async.gateway import metrics
 from tracer_async.gateway._clock import uptime
 from tracer_async.gateway._load_outcome import certainly_not_switched, failure_text
+from tracer_async.gateway._stalls import Stalls
 from tracer_async.gateway.config import WebConfig
 from tracer_async.gateway.events import Controller
 from tracer_async.gateway.history.query import HistoryReader
@@ -66,6 +68,7 @@ def make_app(
         streams.close()
 
     app.on_shutdown.append(end_streams)
+    app.cleanup_ctx.append(site.watch_stalls)
     app.add_routes(
         [
             web.get("/", _static("index.html")),
@@ -127,6 +130,15 @@ class _Site:
         self.history = HistoryApi(history, self._named, zone)
         self._hosts = HostNames(config.hosts)
         self._switching: set[str] = set()
+        self._stalls = Stalls()
+
+    async def watch_stalls(self, _: web.Application) -> AsyncIterator[None]:
+        """Notice when this process does not run. A request that arrives just then waits in the socket."""
+        watching = asyncio.create_task(self._stalls.watch())
+        yield
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
 
     @web.middleware
     async def guard(
@@ -205,10 +217,15 @@ class _Site:
             raise web.HTTPBadRequest(text='send {"on": true} or {"on": false}')
         if controller.name in self._switching:
             return _not_done(409, "the load is being switched at this moment", certain=True)
+        waited = self._stalls.waited()
+        if waited >= _LOAD_SECONDS:
+            reason = f"the gateway was suspended or blocked, so the request may be {waited:.1f} s old; send it again"
+            _log.warning("%s: the load was not switched %s: %s", controller.name, "on" if on else "off", reason)
+            return _not_done(503, reason, certain=True)
         self._switching.add(controller.name)
         try:
             # A client that goes away must not interrupt a switch half way.
-            state = await asyncio.shield(self._set_load(controller.name, on))
+            state = await asyncio.shield(self._set_load(controller.name, on, _LOAD_SECONDS - waited))
         except KeyError:  # it was removed meanwhile
             raise web.HTTPNotFound(text="there is no such controller") from None
         except TracerError as error:
@@ -219,9 +236,9 @@ class _Site:
             {"load_on": bool(state), "controller": None if present is None else self._view(present)}
         )
 
-    async def _set_load(self, name: str, on: bool) -> LoadState:
+    async def _set_load(self, name: str, on: bool, within: float) -> LoadState:
         try:
-            return await self._controllers.set_load(name, on, within=_LOAD_SECONDS)
+            return await self._controllers.set_load(name, on, within=within)
         except Exception as error:
             _log.warning("%s", failure_text(name, on, error))
             raise
