@@ -309,6 +309,7 @@ class Connection:
             self._last_reading = None
         self._suspended_limit = suspended_seconds() + SUSPEND_TOLERANCE
         self._trace.link_up(now)
+        self.status.set(ConnectionState.UP)
         self._session.link_up(now)
         self._advance(now)
 

@@ -55,7 +55,6 @@ class LinkKeeper:
                 if opened is not None and not opened.done():
                     opened.set_result(None)
                 retrying.opened()
-                connection.status.set(ConnectionState.UP)
                 # Shielded: a cancellation of this task must not cancel the future of the link.
                 await asyncio.shield(link.lost)
                 good_frames = connection.stats.frames > frames
@@ -66,6 +65,7 @@ class LinkKeeper:
     async def _open(self) -> Link:
         """Return a link, or raise a TracerError, whatever the transport factory does to its task."""
         attempt: asyncio.Task[Link] | None = None
+        name, task = self._target.session.name, asyncio.current_task()
         try:
             if self._places is None:
                 attempt = asyncio.create_task(self._attempt())
@@ -73,18 +73,17 @@ class LinkKeeper:
                 async with self._places:
                     attempt = asyncio.create_task(self._attempt())
                     await asyncio.wait([attempt], timeout=_PLACE_HELD)
-            await asyncio.wait([attempt])
-        except asyncio.CancelledError:
-            if attempt is not None:
-                await _cancel(attempt)
+            return await attempt
+        except TracerError:
             raise
-        name = self._target.session.name
-        if attempt.cancelled():
-            raise LinkError(name, "the transport factory has cancelled the attempt to connect")
-        error = attempt.exception()
-        if isinstance(error, Exception) and not isinstance(error, TracerError):
+        except asyncio.CancelledError:
+            if task is None or task.cancelling():  # the client is closed
+                if attempt is not None:
+                    await _cancel(attempt)
+                raise
+            raise LinkError(name, "the transport factory has cancelled the attempt to connect") from None
+        except Exception as error:
             raise LinkError(name, f"the attempt to connect failed: {type(error).__name__}") from error
-        return attempt.result()
 
     async def _attempt(self) -> Link:
         connection, target = self._connection, self._target
