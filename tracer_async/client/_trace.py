@@ -20,7 +20,7 @@ class Trace:
     def __init__(self, name: str, recorder: LineRecorder | None) -> None:
         self._name = name
         self._recorder = recorder
-        self.active = False
+        self.active: bool = False
         """Whether anything wants the bytes. Checked once for each link, because the check is slow."""
 
     def begin(self, now: float, timeout: float) -> None:

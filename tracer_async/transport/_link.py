@@ -129,7 +129,7 @@ class Link(asyncio.BufferedProtocol):
         self._read_at = loop.time()
         self.empty_at: float = self._read_at
         """When the input was last known to be empty."""
-        self.written = 0
+        self.written: int = 0
         """Number of bytes written so far, as `undelivered` counts them."""
         self._overhead = 0
         self.lost: asyncio.Future[None] = loop.create_future()
