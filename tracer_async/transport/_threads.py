@@ -64,7 +64,12 @@ def call(
         _running.setdefault(key, []).append(running)
 
     def run() -> None:
-        _settle([future], *_outcome(function, args), discard, key)
+        result, error = _outcome(function, args)
+        if error is None and discard is not None and future.cancelled():
+            # Before the next call may begin: it must not find the port still open.
+            _discard(discard, result)
+        else:
+            _settle([future], result, error, discard, key)
         _end(key, running)
         _settle(running.futures, None, None)
 
