@@ -94,12 +94,13 @@ async def test_an_adapter_that_is_unplugged_after_a_request(is_due: Callable[[by
 
 
 async def test_an_adapter_that_does_not_have_every_baud_rate_is_not_unplugged(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Port(serial.Serial):
-        def __init__(self, path: str, baudrate: int, **options: Any) -> None:
-            if baudrate != 9600:
-                raise ValueError(f"Failed to set custom baud rate ({baudrate}): [Errno 22] Invalid argument")
-            super().__init__(path, baudrate, **options)
+    real = serial.Serial
 
-    monkeypatch.setattr(serial, "Serial", Port)
+    def port(path: str, baudrate: int, **options: Any) -> serial.Serial:
+        if baudrate != 9600:
+            raise ValueError(f"Failed to set custom baud rate ({baudrate}): [Errno 22] Invalid argument")
+        return real(path, baudrate, **options)
+
+    monkeypatch.setattr(serial, "Serial", port)
     with adapter(lambda received: False) as made:
         assert complaints(await diagnose(made.path, seconds=0)) == ["line-silent"]
