@@ -150,6 +150,7 @@ async def check_offline(judge: Subscriber, *, times: int = 2) -> None:
         assert connection.properties["message-expiry-interval"] > passed
 
 
+@pytest.mark.slow
 async def test_offline_is_published_again_before_it_expires_if_nothing_answers(
     broker: Broker, tmp_path: Path, peer: Peer
 ) -> None:
@@ -183,6 +184,7 @@ async def test_offline_is_published_again_before_it_expires_if_a_meter_is_silent
             await check_offline(judge)
 
 
+@pytest.mark.slow
 async def test_a_reading_of_a_slow_line_comes_before_the_one_before_has_expired(
     broker: Broker, tmp_path: Path, peer: Peer
 ) -> None:

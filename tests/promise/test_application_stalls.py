@@ -610,6 +610,7 @@ class TimedServer:
 
 @on_each_loop
 @pytest.mark.parametrize("turns", range(5))
+@pytest.mark.slow
 def test_input_that_comes_while_earlier_input_is_read_does_not_answer_the_request_after_it(
     new_loop: NewLoop, turns: int
 ) -> None:

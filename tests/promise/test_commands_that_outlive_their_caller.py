@@ -431,6 +431,7 @@ async def test_on_a_serial_port_the_request_after_a_cancelled_command_is_not_dis
 
 
 @pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.slow
 def test_calls_that_are_cancelled_again_and_again_do_not_delay_the_end_of_a_stuck_command(loop: Any) -> None:
     """The application has a time limit below the timeout, and goes on to switch during an outage and after it."""
     with ThreadPoolExecutor(1) as thread:
