@@ -27,6 +27,7 @@ from tests.promise.virtual_time import virtual_time
 from tracer_async.gateway._clock import uptime
 from tracer_async.gateway.config import ControllerConfig, MqttConfig
 from tracer_async.gateway.energy_ledger import EnergyLedger
+from tracer_async.gateway.events import ControllerEvent
 from tracer_async.gateway.hub import Hub
 
 INTERVALS = {"half": 0.5, "one": 1.0, "five": 5.0, "sixty": 60.0}
@@ -76,6 +77,26 @@ class BadBridge:
         writer.close()
 
 
+async def events_of_bad_bridges(key: str, seed: int, directory: Path) -> list[tuple[float, list[ControllerEvent]]]:
+    """Poll or listen to bad bridges for 3000 s. Return each interval with the events of its controller."""
+    paths = {name: directory / name for name in INTERVALS}
+    bridges = [asyncio.create_task(BadBridge(path, seed).run()) for path in paths.values()]
+    configs = {
+        name: ControllerConfig.model_validate({key: f"unix:{paths[name]}", "interval": INTERVALS[name]})
+        for name in INTERVALS
+    }
+    async with running(**configs) as output:
+        await asyncio.sleep(3000)
+    for bridge in bridges:
+        bridge.cancel()
+    await asyncio.gather(*bridges, return_exceptions=True)
+    await asyncio.sleep(200)  # virtual seconds, in which all connections end
+    return [
+        (interval, [event for event in output.events if event.controller.name == name])
+        for name, interval in INTERVALS.items()
+    ]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_an_event_is_current_until_the_next_one_whatever_the_bridge_does(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -83,17 +104,7 @@ def test_an_event_is_current_until_the_next_one_whatever_the_bridge_does(
     @virtual_time
     async def check() -> None:
         monkeypatch.setattr("tracer_async.gateway.hub.uptime", asyncio.get_running_loop().time)
-        paths = {name: tmp_path / name for name in INTERVALS}
-        bridges = [asyncio.create_task(BadBridge(path, seed).run()) for path in paths.values()]
-        configs = {name: ControllerConfig(url=f"unix:{paths[name]}", interval=INTERVALS[name]) for name in INTERVALS}
-        async with running(**configs) as output:
-            await asyncio.sleep(3000)
-        for bridge in bridges:
-            bridge.cancel()
-        await asyncio.gather(*bridges, return_exceptions=True)
-        await asyncio.sleep(200)  # virtual seconds, in which all connections end
-        for name, interval in INTERVALS.items():
-            events = [event for event in output.events if event.controller.name == name]
+        for interval, events in await events_of_bad_bridges("url", seed, tmp_path):
             assert not any(event.online for event in events)
             assert len(events) > 2000 / max(interval, 25)
             assert [later.reason for before, later in pairwise(events) if not before.is_current(later.monotonic)] == []
@@ -107,20 +118,7 @@ def test_an_event_of_a_listened_line_is_current_until_the_next_one(
     @virtual_time
     async def check() -> None:
         monkeypatch.setattr("tracer_async.gateway.hub.uptime", asyncio.get_running_loop().time)
-        paths = {name: tmp_path / name for name in INTERVALS}
-        bridges = [asyncio.create_task(BadBridge(path, 1).run()) for path in paths.values()]
-        configs = {
-            name: ControllerConfig.model_validate({"listen": f"unix:{paths[name]}", "interval": INTERVALS[name]})
-            for name in INTERVALS
-        }
-        async with running(**configs) as output:
-            await asyncio.sleep(3000)
-        for bridge in bridges:
-            bridge.cancel()
-        await asyncio.gather(*bridges, return_exceptions=True)
-        await asyncio.sleep(200)  # virtual seconds, in which all connections end
-        for name, interval in INTERVALS.items():
-            events = [event for event in output.events if event.controller.name == name]
+        for interval, events in await events_of_bad_bridges("listen", 1, tmp_path):
             assert len(events) > 15
             gaps = [round(later.monotonic - before.monotonic) for before, later in pairwise(events)]
             # The lifetime is that of a line without faults: three intervals, at least 10 s, and what is on its way.

@@ -5,14 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.promise.bridges import SECONDS, VOLTAGE, Bridge, Names, until
-from tracer_async import LinkError, TracerClient
-from tracer_async.transport import _threads
+from tests.promise.hanging_calls import CallClock, fail
+from tracer_async import TracerClient
 
 URL = "tcp://bridge.test:8088"
 
@@ -28,31 +27,9 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
     names.end()
 
 
-class Clock:
-    """The clock for the timeout of look-ups."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(_threads, "time", SimpleNamespace(monotonic=clock.monotonic))
-    return clock
-
-
-async def fail(tracer: TracerClient, times: int) -> None:
-    """Wait until so many readings have failed without a connection; each takes as long as an attempt."""
-    for _ in range(times):
-        with pytest.raises(LinkError):
-            await tracer.read()
-
-
-async def test_a_name_whose_first_look_up_hangs_is_looked_up_again_after_30_seconds(names: Names, clock: Clock) -> None:
+async def test_a_name_whose_first_look_up_hangs_is_looked_up_again_after_30_seconds(
+    names: Names, clock: CallClock
+) -> None:
     async with Bridge() as bridge, TracerClient(URL, **EAGER) as tracer:
         await until(lambda: names.hanging == 1)
         names.addresses["bridge.test"] = [("127.0.0.1", bridge.port)]
@@ -67,7 +44,7 @@ async def test_a_name_whose_first_look_up_hangs_is_looked_up_again_after_30_seco
         assert names.hanging == 1
 
 
-async def test_at_most_four_look_ups_of_a_name_hang_at_the_same_time(names: Names, clock: Clock) -> None:
+async def test_at_most_four_look_ups_of_a_name_hang_at_the_same_time(names: Names, clock: CallClock) -> None:
     async with TracerClient(URL, **EAGER) as tracer, TracerClient(URL, **EAGER) as second:
         for count in range(1, 5):
             await until(lambda count=count: names.hanging == count)  # type: ignore[misc]

@@ -8,15 +8,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.promise.bridges import BACKENDS, LOOPS, SECONDS, VOLTAGE, open_descriptors, run, serial_port, until
-from tracer_async import LinkError, TracerClient
+from tests.promise.hanging_calls import CallClock, fail
+from tracer_async import TracerClient
 from tracer_async.sharing import Listener
-from tracer_async.transport import _threads
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
 loops = pytest.mark.parametrize("loop", LOOPS)
@@ -58,30 +57,6 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
     driver.release()
 
 
-class Clock:
-    """The clock for the age of calls."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(_threads, "time", SimpleNamespace(monotonic=clock.monotonic))
-    return clock
-
-
-async def fail(tracer: TracerClient, times: int) -> None:
-    """Wait until so many readings have failed without a connection; each takes as long as an attempt."""
-    for _ in range(times):
-        with pytest.raises(LinkError):
-            await tracer.read()
-
-
 @loops
 @backends
 def test_three_clients_of_a_port_that_hangs_cause_one_call_and_connect_when_it_ends(
@@ -108,7 +83,7 @@ def test_three_clients_of_a_port_that_hangs_cause_one_call_and_connect_when_it_e
 
 @backends
 async def test_after_30_seconds_a_port_that_hangs_is_opened_again_and_at_most_four_calls_hang(
-    backend: str, driver: Driver, clock: Clock
+    backend: str, driver: Driver, clock: CallClock
 ) -> None:
     """The device may have been replaced by another one, which has the same path."""
     driver.path = "/dev/hanging"

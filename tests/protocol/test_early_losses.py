@@ -60,6 +60,16 @@ class Line:
         self.events += self.session.link_down(self.now, cause)
         assert self.send(BACK_AFTER) is None
 
+    def hang_up_after_each_reply(self, request: Request, within: float) -> TracerError | Any:
+        """Connect again and again, and lose each connection after a reading. Return the outcome of *request*."""
+        while (outcome := self.outcome(request)) is None:
+            self.connect()
+            assert self.send(within) == 0xA0
+            self.reply(realtime())
+            self.lose()
+            assert self.connections < 20
+        return outcome
+
     def outcome(self, request: Request) -> TracerError | Any:
         found = [event for event in self.events if getattr(event, "request", None) is request]
         if not found:
@@ -86,13 +96,7 @@ COMMANDS = ["switch", "settings", "execute"]
 def test_a_command_ends_if_the_bridge_hangs_up_after_each_reply(what: str, retries: int) -> None:
     line = Line(retries)
     request = ask(line, what)
-    while line.outcome(request) is None:
-        line.connect()
-        assert line.send(0.01) == 0xA0
-        line.reply(realtime())
-        line.lose()
-        assert line.connections < 20
-    error = line.outcome(request)
+    error = line.hang_up_after_each_reply(request, 0.01)
     assert type(error) is LinkTimeoutError
     assert line.connections == retries + 1
     lost = "a connection was" if retries == 0 else "3 connections were"
@@ -186,13 +190,7 @@ def test_a_switch_whose_command_cannot_be_repeated_ends_with_the_last_reading() 
     line.reply(realtime())
     assert line.send(0.3) == 0xAA
     line.lose()
-    while line.outcome(request) is None:
-        line.connect()
-        assert line.send(1.0) == 0xA0
-        line.reply(realtime())
-        line.lose()
-        assert line.connections < 20
-    error = line.outcome(request)
+    error = line.hang_up_after_each_reply(request, 1.0)
     assert type(error) is LoadUnknownError
     assert error.sent
     assert error.reading is not None
