@@ -31,7 +31,7 @@ gateway: $(VENV)/gateway  ## run the gateway with three simulated controllers an
 	@$(BIN)/tracer-async gateway --demo || test $$? -eq 130
 
 ifeq ($(MIN_COVERAGE),)
-test: $(VENV)/dev  ## run the tests; ARGS='-k name' selects some, MIN_COVERAGE=85 measures the coverage and demands 85 %
+test: $(VENV)/dev  ## run the tests; ARGS='-k name' selects some; MIN_COVERAGE=85 measures coverage
 	$(BIN)/python $(PYTEST) $(ARGS)
 else
 test: $(VENV)/dev
