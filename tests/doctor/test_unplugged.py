@@ -8,6 +8,7 @@ import sys
 import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,14 +30,18 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Adapter:
-    """A silent line that is unplugged when *is_due* is true for what was sent to it."""
+    """A silent line that is unplugged when *is_due* is true for what was sent to it.
 
-    def __init__(self, is_due: Callable[[bytes], bool]) -> None:
+    Its path is a link, because another process can get a pseudo-terminal with the same number at once.
+    """
+
+    def __init__(self, link: Path, is_due: Callable[[bytes], bool]) -> None:
         self._is_due = is_due
         self._received = b""
         self._controller, self._terminal = os.openpty()
         tty.setraw(self._terminal)
-        self.path = os.ttyname(self._terminal)
+        link.symlink_to(os.ttyname(self._terminal))
+        self.link = link
         os.set_blocking(self._controller, False)
         self.is_plugged = True
         asyncio.get_running_loop().add_reader(self._controller, self._read)
@@ -49,14 +54,15 @@ class Adapter:
     def unplug(self) -> None:
         if self.is_plugged:
             self.is_plugged = False
+            self.link.unlink()
             asyncio.get_running_loop().remove_reader(self._controller)
             os.close(self._controller)
             os.close(self._terminal)
 
 
 @contextmanager
-def adapter(is_due: Callable[[bytes], bool]) -> Iterator[Adapter]:
-    made = Adapter(is_due)
+def adapter(folder: Path, is_due: Callable[[bytes], bool]) -> Iterator[Adapter]:
+    made = Adapter(folder / "ttyUSB0", is_due)
     try:
         yield made
     finally:
@@ -70,10 +76,10 @@ def judge(findings: list[Finding]) -> None:
     assert "client" not in found.advice
 
 
-async def test_an_adapter_that_is_unplugged_before_the_first_request() -> None:
-    with adapter(lambda received: False) as made:
+async def test_an_adapter_that_is_unplugged_before_the_first_request(tmp_path: Path) -> None:
+    with adapter(tmp_path, lambda received: False) as made:
         asyncio.get_running_loop().call_later(0.1, made.unplug)
-        judge(await diagnose(made.path, seconds=30))
+        judge(await diagnose(str(made.link), seconds=30))
 
 
 @pytest.mark.parametrize(
@@ -87,13 +93,15 @@ async def test_an_adapter_that_is_unplugged_before_the_first_request() -> None:
     ],
     ids=["first request", "third request", "Modbus request", "first other rate", "third other rate"],
 )
-async def test_an_adapter_that_is_unplugged_after_a_request(is_due: Callable[[bytes], bool]) -> None:
-    with adapter(is_due) as made:
-        judge(await diagnose(made.path, seconds=0))
+async def test_an_adapter_that_is_unplugged_after_a_request(is_due: Callable[[bytes], bool], tmp_path: Path) -> None:
+    with adapter(tmp_path, is_due) as made:
+        judge(await diagnose(str(made.link), seconds=0))
         assert not made.is_plugged
 
 
-async def test_an_adapter_that_does_not_have_every_baud_rate_is_not_unplugged(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_adapter_that_does_not_have_every_baud_rate_is_not_unplugged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = serial.Serial
 
     def port(path: str, baudrate: int, **options: Any) -> serial.Serial:
@@ -102,5 +110,5 @@ async def test_an_adapter_that_does_not_have_every_baud_rate_is_not_unplugged(mo
         return real(path, baudrate, **options)
 
     monkeypatch.setattr(serial, "Serial", port)
-    with adapter(lambda received: False) as made:
-        assert complaints(await diagnose(made.path, seconds=0)) == ["line-silent"]
+    with adapter(tmp_path, lambda received: False) as made:
+        assert complaints(await diagnose(str(made.link), seconds=0)) == ["line-silent"]
