@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := tracer_async tests examples benchmarks stress fuzz conftest.py
 FUZZ_SECONDS ?= 60
-# Percent of the package that the tests must cover. Empty: the coverage is not measured, which takes half the time.
+# Percent of the package that the tests must cover. Empty: it is not measured, because that takes as long again.
 MIN_COVERAGE ?=
 # Test processes: two on each core, because the tests wait for other programs half of the time. WORKERS=0 runs all tests
 # in one process, in which `breakpoint()` and -s work.
@@ -77,7 +77,7 @@ fuzz: $(VENV)/dev  ## fuzz the decoder and the session with atheris, FUZZ_SECOND
 	for target in decoder session; do \
 		$(BIN)/python -m fuzz $$target -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 || exit 1; done
 
-mutants: $(VENV)/dev  ## mutation testing of the protocol (10 min); docs/reliability.md lists the rest
+mutants: $(VENV)/dev  ## mutation testing of the protocol (over 1 h); docs/reliability.md lists the rest
 	@$(BIN)/python -c 'import mutmut' 2>/dev/null || $(PIP_INSTALL) --group mutants
 	$(BIN)/mutmut run --max-children 1
 	@$(BIN)/mutmut results
