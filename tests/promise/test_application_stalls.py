@@ -44,7 +44,7 @@ from tracer_async import (
     TracerClient,
     TracerError,
 )
-from tracer_async.client import _connection
+from tracer_async.client import _suspend
 from tracer_async.simulator import Faults, SimulatedTracer, open_in_process
 
 # The shortest timeouts that a controller in a thread can meet on a busy machine.
@@ -465,7 +465,7 @@ def test_the_link_is_reopened_after_the_machine_was_suspended(
     new_loop: NewLoop, first: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     suspended = 0.0
-    monkeypatch.setattr(_connection, "suspended_seconds", lambda: suspended)
+    monkeypatch.setattr(_suspend, "suspended_seconds", lambda: suspended)
     with all_lines() as lines:
 
         async def main() -> None:
@@ -498,7 +498,7 @@ async def test_a_suspend_between_the_answer_and_the_task_that_waits_for_it_is_pa
 ) -> None:
     """Two tasks wait for one answer. The machine is suspended while the first one works."""
     suspended = 0.0
-    monkeypatch.setattr(_connection, "suspended_seconds", lambda: suspended)
+    monkeypatch.setattr(_suspend, "suspended_seconds", lambda: suspended)
     async with TracerClient(open_in_process) as tracer:
 
         async def first() -> Reading:

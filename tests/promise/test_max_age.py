@@ -20,7 +20,7 @@ from tracer_async import (
     ResponseTimeoutError,
     TracerClient,
 )
-from tracer_async.client import _connection
+from tracer_async.client import _suspend
 
 
 class BatteryVoltage(Command[float]):
@@ -96,7 +96,7 @@ async def test_max_age_returns_no_reading_from_before_a_suspension_of_the_machin
     suspended = 0.0
     controller = LoggingController()
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(_connection, "suspended_seconds", lambda: suspended)
+        monkeypatch.setattr(_suspend, "suspended_seconds", lambda: suspended)
         async with TracerClient(controller.connect) as tracer:
             first = await tracer.read_realtime(max_age=60.0)
             assert await tracer.read_realtime(max_age=60.0) == first

@@ -17,7 +17,7 @@ from weakref import WeakSet
 
 from tracer_async.client._results import is_recent, reading_of, twin
 from tracer_async.client._status import ConnectionState, Status
-from tracer_async.client._suspend import SUSPEND_TOLERANCE, suspended_seconds
+from tracer_async.client._suspend import SuspendWatch
 from tracer_async.client._timer_wheel import CallAt, Timer
 from tracer_async.client._trace import Trace
 from tracer_async.client.reading import Reading
@@ -100,7 +100,7 @@ class Connection:
         "_rounds",
         "_session",
         "_subscriptions",
-        "_suspended_limit",
+        "_suspends",
         "_timeout",
         "_timer",
         "_timer_at",
@@ -121,7 +121,7 @@ class Connection:
         self._closing: asyncio.Future[None] | None = None
         self._link_timeout = options.link_timeout
         self._timeout = options.timeout
-        self._suspended_limit = 0.0
+        self._suspends = SuspendWatch()
         self._trace = trace
         trace.begin(self._loop.time(), options.timeout)
         self._timer: Timer | None = None
@@ -239,11 +239,9 @@ class Connection:
     def reading(self, answer: Answer[Any], skipped: int = 0) -> Reading:
         """Return *answer* as a reading, with the wall-clock time of its arrival. May be called any time later."""
         reading = reading_of(answer, self._loop.time, skipped)
-        suspended = suspended_seconds() - self._suspended_limit
-        if suspended > 0:
-            # Perhaps after the answer arrived, which the clock of the event loop does not count.
-            reading = reading._replace(age=reading.age + suspended + SUSPEND_TOLERANCE)
-        return reading
+        # Perhaps after the answer arrived, which the clock of the event loop does not count.
+        suspended = self._suspends.seconds()
+        return reading._replace(age=reading.age + suspended) if suspended else reading
 
     def recent_reading(self, max_age: float) -> RealtimeData | None:
         """Return the last reading if it is at most *max_age* seconds old and no command was sent after it."""
@@ -255,7 +253,7 @@ class Connection:
         after it.
         """
         recent = is_recent(since, self._loop.time(), max_age, self._session.last_command_sent)
-        return recent and not self._was_suspended()
+        return recent and not self._suspends.noticed()
 
     def subscribe(self, subscription: Subscription[Frame]) -> None:
         """Add each good frame to *subscription* while it is referenced. Raises RuntimeError in another event loop."""
@@ -305,9 +303,9 @@ class Connection:
             return
         now = self._loop.time()
         self._link = link
-        if self._was_suspended():
+        if self._suspends.noticed():
             self._last_reading = None
-        self._suspended_limit = suspended_seconds() + SUSPEND_TOLERANCE
+        self._suspends.restart()
         self._trace.link_up(now)
         self.status.set(ConnectionState.UP)
         self._session.link_up(now)
@@ -320,7 +318,7 @@ class Connection:
             self._trace.received(data, now)
         # No controller answers within `FRESH` after the input was empty, so no suspend is missed if the slow check is
         # skipped then.
-        if now - not_before > FRESH and suspended_seconds() > self._suspended_limit:
+        if now - not_before > FRESH and self._suspends.noticed():
             self._drop_suspended()
             return
         if self._turns and self._more_reads > 0:
@@ -387,10 +385,6 @@ class Connection:
         cause = LinkError(self._name, "a command could not be delivered and was discarded")
         self._drop_link(cause, discard=True)
 
-    def _was_suspended(self) -> bool:
-        """Return whether the machine was suspended since the link was opened."""
-        return suspended_seconds() > self._suspended_limit
-
     def _drop_suspended(self) -> None:
         # After a suspend, the age of received bytes is unknown.
         self._last_reading = None
@@ -423,7 +417,7 @@ class Connection:
         """Return whether all input that has arrived is read. If not, `_turn` continues when it is."""
         if self._turns:
             return False
-        if suspended_seconds() > self._suspended_limit:
+        if self._suspends.noticed():
             self._drop_suspended()
             return False
         unread = link.unread(now)

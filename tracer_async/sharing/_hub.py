@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from tracer_async.client._connection import Connection
-from tracer_async.client._suspend import SUSPEND_TOLERANCE, suspended_seconds
+from tracer_async.client._suspend import SuspendWatch
 from tracer_async.errors import TracerError
 from tracer_async.protocol import Answer, Command, CommandCode, Frame, LoadState, Request
 
@@ -109,8 +109,8 @@ class Hub:
         self._max_age = max_age
         self._reply_within = reply_within
         self._read_only = read_only
-        # The last reading, its `Answer.since`, and how long the machine had been suspended until then.
-        self._last: tuple[bytes, float, float] | None = None
+        # The last reading, its `Answer.since`, and whether the machine was suspended after it.
+        self._last: tuple[bytes, float, SuspendWatch] | None = None
         self.requests: int = 0
         self.replies: int = 0
         self.cached: int = 0
@@ -149,9 +149,9 @@ class Hub:
         """Return the last reading if it may still be given to a program."""
         if self._last is None or self._max_age <= 0:
             return None
-        data, since, suspended = self._last
+        data, since, suspends = self._last
         # The connection does not tell it any more once it is open again.
-        if suspended_seconds() > suspended + SUSPEND_TOLERANCE:
+        if suspends.noticed():
             return None
         return data if self._connection.is_recent(since, self._max_age) else None
 
@@ -174,7 +174,7 @@ class Hub:
         self.settle(asked)
         data = answer.frame.encode(start_up=False)
         if answer.frame.command == _READ_REALTIME:
-            self._last = data, answer.since, suspended_seconds()
+            self._last = data, answer.since, SuspendWatch()
         if answer.since >= asked.received_at and self._loop.time() <= asked.answer_by:
             self.replies += 1
             asked.asker.reply(data)

@@ -16,7 +16,7 @@ from contextlib import suppress
 from math import inf
 from typing import Any
 
-from tracer_async.client._suspend import SUSPEND_TOLERANCE, suspended_seconds
+from tracer_async.client._suspend import SuspendWatch
 from tracer_async.errors import LinkError, LinkFloodedError, TracerError
 from tracer_async.protocol._reception import FLOOD_RATE
 from tracer_async.transport._open_errors import explain
@@ -56,7 +56,7 @@ class Input:
         self._empty_at = self._loop.time()
         # What a connection receives until then is of unknown age.
         self._old_until = -inf
-        self._suspended_limit = suspended_seconds() + SUSPEND_TOLERANCE
+        self._suspends = SuspendWatch()
         # When all that was received would have come at `FLOOD_RATE`.
         self._paid_at = self._empty_at
         self._looking: asyncio.TimerHandle | None = None
@@ -131,7 +131,7 @@ class Input:
 
     def _ends_after_suspend(self) -> bool:
         """Return whether the machine was suspended since this was created. Then the input is lost."""
-        suspended = suspended_seconds() > self._suspended_limit
+        suspended = self._suspends.noticed()
         if suspended:
             self._lose(LinkError(str(self._address), "the machine was suspended"))
         return suspended

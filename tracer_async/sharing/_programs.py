@@ -6,7 +6,7 @@ import asyncio
 import logging
 from math import inf
 
-from tracer_async.client._suspend import SUSPEND_TOLERANCE, suspended_seconds
+from tracer_async.client._suspend import SuspendWatch
 from tracer_async.protocol import Frame
 from tracer_async.sharing._hub import Hub, SharingStats
 from tracer_async.sharing._program import Program
@@ -42,7 +42,7 @@ class Programs:
         self._beat_at = self._loop.time()
         self._stall = (0.0, 0.0)
         self._timer = self._loop.call_later(_BEAT, self._beat)
-        self._suspended_limit = suspended_seconds() + SUSPEND_TOLERANCE
+        self._suspends = SuspendWatch()
         self._suspect_until = -inf
         self._refused = 0
         # When a refusal was last logged as a warning, and how many there had been.
@@ -132,9 +132,8 @@ class Programs:
 
     def _look_for_suspend(self, now: float) -> None:
         """If the machine was suspended, drop all requests from before that, and those that are read just after it."""
-        suspended = suspended_seconds()
-        if suspended > self._suspended_limit:
-            self._suspended_limit = suspended + SUSPEND_TOLERANCE
+        if self._suspends.noticed():
+            self._suspends.restart()
             self._suspect_until = now + _AFTER_SUSPEND
             for program in self._programs:
                 self._hub.forget(program)

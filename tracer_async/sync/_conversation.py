@@ -11,7 +11,7 @@ from typing import Any
 
 from tracer_async.client._retrying import Retrying
 from tracer_async.client._status import ConnectionState
-from tracer_async.client._suspend import SUSPEND_TOLERANCE, suspended_seconds
+from tracer_async.client._suspend import SuspendWatch
 from tracer_async.client._trace import Trace
 from tracer_async.errors import LinkClosedError, LinkError, TracerError
 from tracer_async.protocol import (
@@ -54,7 +54,7 @@ class Conversation:
         self._frames_before = 0
         self.reset_address: tuple[Any, ...] | None = None
         """The local address whose port the next link must use. See `Wire.close`."""
-        self._suspended_limit = 0.0
+        self._suspends = SuspendWatch()
         # When the input was last known to be empty, and when to connect again.
         self._empty_at = self._retry_at = now
         self.waiting = False
@@ -69,7 +69,7 @@ class Conversation:
     @property
     def suspended(self) -> bool:
         """Whether the machine was suspended since the link was opened."""
-        return suspended_seconds() > self._suspended_limit
+        return self._suspends.noticed()
 
     def perform(self, request: Request) -> Answer[Any] | TracerError:
         """Drive the session until the outcome of *request* is known."""
@@ -249,7 +249,7 @@ class Conversation:
         self._empty_at = begun
         if self.suspended:
             self.last = None  # its age is not known
-        self._suspended_limit = suspended_seconds() + SUSPEND_TOLERANCE
+        self._suspends.restart()
         self._frames_before = self.session.stats.frames
         now = time.monotonic()
         self._trace.link_up(now)
