@@ -353,6 +353,7 @@ class Driver:
             if isinstance(event, Frame):
                 self._judge_frame(event)
             elif isinstance(event, LinkFailed):
+                assert str(event.error).startswith(f"{self.options.name}: ")
                 failed = event
             else:
                 posted = self.by_request.get(event.request)
@@ -365,8 +366,10 @@ class Driver:
                         self.transaction = None
                 if isinstance(event, Answered):
                     self._judge_answer(posted, event.answer)
-                elif posted is not None:
-                    self._judge_error(posted, event.error)
+                else:
+                    assert str(event.error).startswith(f"{self.options.name}: ")
+                    if posted is not None:
+                        self._judge_error(posted, event.error)
         if failed is not None and not self.closed:
             assert self.options.max_timeouts is not None
             self.disconnect(failed.error, keeps=False)

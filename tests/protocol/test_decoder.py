@@ -203,6 +203,23 @@ def test_in_frame_means_that_a_header_is_pending(chunks: list[bytes]) -> None:
     assert states == [False, False, True, True, False]
 
 
+def test_the_frames_behind_an_incomplete_one_are_counted_with_what_precedes_them() -> None:
+    decoder = FrameDecoder()
+    begun, damaged = SYNC + b"\x00\xa0\xc8", REPLY[:-1] + b"\x00"
+    for time in (1, 2):
+        assert decoder.feed(begun) == []
+        assert decoder.look_ahead() == []
+        assert decoder.feed(damaged + b"\x01" + REPLY) == []
+        assert decoder.look_ahead() == [
+            CorruptFrame(begun, Reason.UNFINISHED),
+            CorruptFrame(damaged, Reason.END),
+            Noise(b"\x01"),
+            Frame(0x00, 0xA0, REPLY[9:33]),
+        ]
+        assert decoder.stats == DecoderStats(time, 2 * time, time * len(begun + damaged), time)
+        assert decoder.pending == 0
+
+
 def test_a_truncated_frame_does_not_hide_the_next_frame() -> None:
     assert decode([TORN + REPLY]) == [CorruptFrame(TORN, Reason.CRC), Frame(0x00, 0xA0, REPLY[9:33])]
 
@@ -236,10 +253,16 @@ def test_any_buffer_of_bytes_can_be_fed_and_reused(kind: type) -> None:
     assert type(frame.data) is bytes
 
 
-@given(streams)
-def test_stats_agree_with_the_events(stream: bytes) -> None:
+@given(st.lists(streams, max_size=5), st.booleans())
+def test_stats_agree_with_the_events(chunks: list[bytes], looks_ahead: bool) -> None:
     decoder = FrameDecoder()
-    events = decoder.feed(stream) + decoder.flush()
+    events: list[Event] = []
+    for chunk in chunks:
+        events += decoder.feed(chunk)
+        if looks_ahead:
+            events += decoder.look_ahead()
+    events += decoder.flush()
+    assert b"".join(map(raw, events)) == b"".join(chunks)
     corrupt = [event.raw for event in events if isinstance(event, CorruptFrame)]
     assert decoder.stats == DecoderStats(
         frames=sum(isinstance(event, Frame) for event in events),

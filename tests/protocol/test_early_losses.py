@@ -105,6 +105,18 @@ def test_a_command_ends_if_the_bridge_hangs_up_after_each_reply(what: str, retri
     assert line.session.deadline(line.now) is None
 
 
+def test_the_error_says_that_the_request_was_sent_before() -> None:
+    line = Line(retries=1)
+    request = ask(line, "read")
+    line.connect()
+    assert line.send(0.01) == 0xA0
+    line.lose()
+    while line.outcome(request) is None:
+        line.connect()
+        line.lose()
+    assert "2 connections were lost before the request could be sent again (does" in str(line.outcome(request))
+
+
 def test_the_error_names_why_the_connection_was_lost() -> None:
     line = Line(retries=0)
     request = ask(line, "settings")
@@ -218,6 +230,16 @@ def test_a_switch_that_cannot_be_verified_ends_without_a_reading() -> None:
     assert error.answered
     assert error.reading is None
     assert "the state could not be read back: 3 connections were lost before the request could be sent" in str(error)
+
+
+def test_a_lost_request_says_how_often_it_was_sent() -> None:
+    line = Line(retries=1)
+    request = ask(line, "read")
+    for _ in range(2):
+        line.connect()
+        assert line.send(1.0) == 0xA0
+        line.lose()
+    assert "before the reply to command A0 came, sent 2 times. " in str(line.outcome(request))
 
 
 @pytest.mark.parametrize(("what", "command"), [("read", "A0"), ("settings", "AD")])

@@ -6,7 +6,7 @@ import pytest
 
 from tests.promise.stamping_controller import frame, realtime
 from tracer_async import LinkClosedError, LoadState, ManualControl, ReadRealtime
-from tracer_async.protocol import DUPLICATE_WINDOW, Answered, Request, Session, SessionOptions
+from tracer_async.protocol import DUPLICATE_WINDOW, Answered, Failed, Request, Session, SessionOptions
 
 OPTIONS = SessionOptions(name="it", timeout=1.0, retries=1, fence=0.25)
 READ, LOAD = 0xA0, 0xAA
@@ -130,6 +130,85 @@ def test_a_withdrawn_reading_is_sent_if_a_command_needs_it() -> None:
     assert line.reply() == [reading]
     assert line.wait_until_sent() == LOAD
     assert line.reply(LOAD) == [command]
+
+
+def give_up_by(how: str, line: Line, request: Request) -> None:
+    if how == "withdraw":
+        line.session.withdraw(request)
+    else:
+        assert not line.session.cancel(request, line.now)
+
+
+GIVE_UP = pytest.mark.parametrize("how", ["withdraw", "cancel"])
+
+
+@GIVE_UP
+def test_a_reading_that_only_a_command_needs_is_not_sent_without_the_command(how: str) -> None:
+    line = Line()
+    reading = line.session.post_fresh(line.now)
+    command = line.session.post(ON, line.now)
+    assert line.session.deadline(line.now) is not None  # the command now waits for the reading
+    give_up_by(how, line, reading)
+    give_up_by(how, line, command)
+    assert line.sent() is None
+    assert line.session.is_idle()
+
+
+@GIVE_UP
+def test_a_command_does_not_wait_for_a_reading_that_was_given_up(how: str) -> None:
+    line = Line()
+    reading = line.session.post_fresh(line.now)
+    command = line.session.post(ON, line.now)
+    assert line.session.deadline(line.now) is not None  # the command now waits for the reading
+    give_up_by(how, line, command)
+    give_up_by(how, line, reading)
+    assert line.session.is_idle()
+    command = line.session.post(ON, line.now)
+    assert line.wait_until_sent() == READ
+    assert reading not in line.reply()
+    assert line.wait_until_sent() == LOAD
+    assert line.reply(LOAD) == [command]
+
+
+def test_a_reading_for_a_command_is_kept_for_a_caller_that_has_joined_it() -> None:
+    line = Line()
+    command = line.session.post(ON, line.now)
+    assert line.session.deadline(line.now) is not None  # the command now waits for a reading
+    reading = line.session.post_fresh(line.now)
+    line.session.cancel(command, line.now)
+    assert line.sent() == READ
+    assert line.reply() == [reading]
+
+
+def test_a_caller_that_has_joined_the_reading_for_a_command_waits_for_the_next_connection() -> None:
+    line = Line()
+    line.session.post(ON, line.now)
+    assert line.session.deadline(line.now) is not None  # the command now waits for a reading
+    reading = line.session.post_fresh(line.now)
+    assert line.session.link_down(line.now, None) == []
+    line.now += OPTIONS.link_timeout
+    assert reading in {event.request for event in line.session.tick(line.now) if isinstance(event, Failed)}
+
+
+def test_a_fresh_reading_is_repeated_and_then_fails() -> None:
+    line = Line()
+    reading = line.session.post_fresh(line.now)
+    for events in ([], [reading]):
+        assert line.wait_until_sent() == READ
+        line.now += OPTIONS.timeout
+        assert [event.request for event in line.session.tick(line.now) if isinstance(event, Failed)] == events
+
+
+def test_a_fresh_reading_without_a_connection_fails_after_the_link_timeout() -> None:
+    line = Line()
+    assert line.session.link_down(line.now, None) == []
+    line.now += 100.0
+    reading = line.session.post_fresh(line.now)
+    line.now += OPTIONS.link_timeout
+    assert line.session.deadline(line.now) == line.now
+    [event] = line.session.tick(line.now)
+    assert isinstance(event, Failed)
+    assert event.request is reading
 
 
 @pytest.mark.parametrize(("left", "sent"), [(0.0, LOAD), (-0.001, None)], ids=["at the last moment", "too late"])

@@ -385,6 +385,30 @@ def test_after_the_maximum_of_consecutive_timeouts_the_connection_is_closed() ->
         events = tracer.tick(now + 1.0)
         assert len(events) == 1 + int(now)
     assert isinstance(events[1], LinkFailed)
+    assert str(events[1].error) == "sim:: 2 requests in a row were not answered"
+
+
+def test_requests_that_are_cancelled_early_do_not_close_the_connection_before_the_time_of_as_many_timeouts() -> None:
+    tracer = session(fence=0.0, timeout=0.5, max_timeouts=3)
+    for number in range(6):
+        request = tracer.post(READ, number * 0.25)
+        send(tracer, A0, number * 0.25)
+        assert tracer.cancel(request, number * 0.25 + 0.125) == []
+    request = tracer.post(READ, 1.5)
+    send(tracer, A0, 1.5)
+    [event] = tracer.cancel(request, 1.5)
+    assert isinstance(event, LinkFailed)
+    assert event.error.reason == "7 requests in a row were not answered"
+
+
+def test_a_fresh_reading_that_fails_takes_no_command_with_it() -> None:
+    tracer = session(fence=0.0)
+    reading = tracer.post_fresh(0.0)
+    send(tracer, A0, 0.0)
+    tracer.post(WRITE, 0.5)
+    [event] = tracer.tick(1.0)
+    assert isinstance(event, Failed)
+    assert event.request is reading
 
 
 def test_an_answer_resets_the_count_of_consecutive_timeouts() -> None:
@@ -918,10 +942,13 @@ def test_closing_fails_all_requests_now_and_from_now_on() -> None:
     send(tracer, A0, 0.0)
     events = tracer.close(0.5)
     assert {event.request for event in events if isinstance(event, Failed)} >= set(requests)
-    assert {type(event.error) for event in events if isinstance(event, Failed)} == {LinkClosedError}
+    assert {repr(event.error) for event in events if isinstance(event, Failed)} == {
+        "LinkClosedError('sim:: the client was closed')"
+    }
+    assert tracer.deadline(5.0) is None
     assert sent(tracer, 5.0) is None
     assert not tracer.tick(5.0)
-    with pytest.raises(LinkClosedError):
+    with pytest.raises(LinkClosedError, match=r"^sim:: the client is closed$"):
         tracer.post(READ, 5.0)
     with pytest.raises(LinkClosedError):
         tracer.switch_load(LoadState.ON, 5.0)
@@ -938,8 +965,9 @@ def test_few_encoded_requests_are_kept() -> None:
 # All short histories
 
 
-def test_every_short_history_keeps_all_properties() -> None:
-    """All sequences of four steps, then a line without faults. The driver judges each sequence by the model."""
+@pytest.mark.parametrize("length", [3, 4])
+def test_every_short_history_keeps_all_properties(length: int) -> None:
+    """All sequences of that many steps, then a line without faults. The driver judges each sequence by the model."""
 
     def cancel_after_a_stall(driver: Driver) -> None:
         driver.stall(1.0)
@@ -959,7 +987,7 @@ def test_every_short_history_keeps_all_properties() -> None:
         "cancel after a stall": cancel_after_a_stall,
     }
     histories = 0
-    for history in product(steps.values(), repeat=4):
+    for history in product(steps.values(), repeat=length):
         histories += 1
         options = SessionOptions(name="sim:", retries=1, fence=0.5, start_up=False)
         driver = Driver(options, Controller(), echoes=False)
@@ -969,7 +997,7 @@ def test_every_short_history_keeps_all_properties() -> None:
             driver.advance(1 / 32)
         driver.advance(100.0)
         assert not driver.outstanding
-    assert histories == 11**4
+    assert histories == 11**length
 
 
 @pytest.mark.parametrize("what", ["read", "switch"])

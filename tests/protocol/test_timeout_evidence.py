@@ -88,6 +88,7 @@ def test_an_echo_is_reported_as_an_echo() -> None:
     tracer.receive(sent, 0.1, 0.1)
     error = failure(tracer.tick(1.0))
     assert type(error) is EchoError
+    assert error.frames == 1
     assert "Only an echo" in str(error)
 
 
@@ -120,11 +121,13 @@ def test_an_echo_of_the_command_is_not_counted_for_the_reading_after_it() -> Non
 
 def test_bytes_from_before_the_request_are_not_counted() -> None:
     tracer = session()
-    tracer.receive(b"\x7f" * 500 + load(1), 0.1, 0.1)
+    damaged = load(1)[:-1] + b"\x00"
+    tracer.receive(b"\x7f" * 500 + damaged + load(1), 0.1, 0.1)
+    assert tracer.stats.corrupt_frames == 1
     tracer.post(READ, 5.0)
     assert tracer.data_to_send(5.0)
     error = failure(tracer.tick(6.0))
-    assert (error.frames, error.stray_bytes) == (0, 0)
+    assert (error.frames, error.damaged_frames, error.stray_bytes) == (0, 0, 0)
 
 
 def test_all_attempts_of_a_request_count_together() -> None:
@@ -148,6 +151,7 @@ def test_the_error_of_a_command_that_was_not_sent_says_what_came_instead_of_the_
     tracer.receive(b"\x7f" * 70, 0.1, 0.1)
     errors = [event.error for event in tracer.tick(2.0) if isinstance(event, Failed)]
     assert isinstance(errors[-1], LoadUnknownError if switched else ResponseTimeoutError)
+    assert all(str(error).startswith("tcp://bridge:8088: ") for error in errors)
     assert "70 bytes came, none of them a frame" in str(errors[-1])
 
 
