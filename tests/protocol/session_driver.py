@@ -457,6 +457,7 @@ class Driver:
     def _judge_error(self, posted: Posted, error: TracerError) -> None:
         commands = [sent for sent in posted.sent if sent.frame.command != A0]
         assert not isinstance(error, LinkClosedError) or self.closed
+        assert not isinstance(error, LoadRefusedError | LoadUnknownError) or error.wanted is posted.wanted
         if isinstance(error, LoadRefusedError):
             assert any(sent.load_after is (not posted.wanted) for sent in commands), "it was not refused"
             assert error.reading.load_on is not posted.wanted

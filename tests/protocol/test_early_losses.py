@@ -76,7 +76,10 @@ class Line:
             return None
         [event] = found
         assert isinstance(event, Answered | Failed)
-        return event.answer.value if isinstance(event, Answered) else event.error
+        if isinstance(event, Answered):
+            return event.answer.value
+        assert str(event.error).startswith("tcp://bridge:8088: ")
+        return event.error
 
 
 def ask(line: Line, what: str) -> Request:

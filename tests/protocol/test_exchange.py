@@ -560,6 +560,19 @@ def test_a_frame_equal_to_a_request_before_the_late_reply_window_is_not_an_echo(
     assert not exchange.ambiguous
 
 
+def test_a_reading_is_certain_again_when_the_reply_that_a_copy_had_replaced_has_come() -> None:
+    exchange = Exchange(FENCE)
+    start(exchange, A0, 0.0)
+    assert receive(exchange, A0, 0.1) is Match.ANSWER
+    start(exchange, A0, 0.12)
+    assert receive(exchange, A0, 0.13) is Match.ANSWER  # perhaps a copy: then the reply of this request will come
+    assert exchange.ambiguous
+    assert receive(exchange, A0, 0.5) is Match.UNSOLICITED
+    start(exchange, A0, 1.0)
+    assert receive(exchange, A0, 1.1) is Match.ANSWER
+    assert exchange.certain_since == 1.0
+
+
 def test_each_new_connection_is_tested_for_echoes_again() -> None:
     exchange = Exchange(FENCE)
     start(exchange, A0, 1.0)

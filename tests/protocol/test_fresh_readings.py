@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from tests.promise.stamping_controller import frame, realtime
@@ -170,11 +172,13 @@ def test_a_command_does_not_wait_for_a_reading_that_was_given_up(how: str) -> No
     assert line.reply(LOAD) == [command]
 
 
-def test_a_reading_for_a_command_is_kept_for_a_caller_that_has_joined_it() -> None:
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_reading_for_a_command_is_kept_for_a_caller_that_has_joined_it(fresh: bool) -> None:
     line = Line()
     command = line.session.post(ON, line.now)
     assert line.session.deadline(line.now) is not None  # the command now waits for a reading
-    reading = line.session.post_fresh(line.now)
+    post = line.session.post_fresh if fresh else partial(line.session.post, ReadRealtime(), join=True)
+    reading = post(line.now)
     line.session.cancel(command, line.now)
     assert line.sent() == READ
     assert line.reply() == [reading]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import product
+from math import inf
 from typing import Any
 
 import pytest
@@ -100,6 +101,7 @@ def answer(events: list[SessionEvent]) -> Answer[Any]:
 def error(events: list[SessionEvent]) -> TracerError:
     [event] = outcomes(events)
     assert isinstance(event, Failed)
+    assert str(event.error).startswith("sim:: ")
     return event.error
 
 
@@ -446,6 +448,80 @@ def test_late_and_unsolicited_replies_are_counted() -> None:
     assert (tracer.stats.late, tracer.stats.unsolicited, tracer.stats.answers) == (1, 1, 0)
 
 
+def test_all_counters_count() -> None:
+    tracer = session(fence=0.0)
+    request = tracer.post(READ, 0.0)
+    send(tracer, A0, 0.0)
+    for number in range(3):
+        assert not receive(tracer, request.data + switched(1), 0.1)  # an echo and an unsolicited frame
+        assert tracer.stats.unsolicited == tracer.stats.echoes == number + 1
+    assert answer(tracer.receive(realtime(), 0.2, 0.2))
+    for now in (20.0, 40.0, 60.0):
+        late = tracer.post(READ, now)
+        send(tracer, A0, now)
+        assert not tracer.cancel(late, now)
+        assert not receive(tracer, realtime(), now + 5.0)  # a late reply
+        tracer.post(READ, now + 10.0)
+        send(tracer, A0, now + 10.0)
+        assert answer(tracer.receive(realtime(), now + 10.0, now + 10.0))
+    tracer.link_down(100.0, None)
+    tracer.link_up(100.0)
+    stats = tracer.stats
+    assert (stats.requests, stats.answers, stats.late, stats.links) == (7, 4, 3, 2)
+
+
+def test_the_time_of_the_last_command_is_not_that_of_a_reading() -> None:
+    tracer = session()
+    assert tracer.last_command_sent == -inf
+    clear(tracer, 2.0)
+    assert tracer.last_command_sent == -inf
+    tracer.post(WRITE, 2.0)
+    send(tracer, AD, 2.0)
+    assert tracer.last_command_sent == 2.0
+    receive(tracer, WRITTEN, 2.5)
+    tracer.post(READ, 3.0)
+    send(tracer, A0, 3.0)
+    assert tracer.last_command_sent == 2.0
+
+
+class LowPriority(ManualControl):
+    """A command for which readings need not wait."""
+
+    urgent = False
+
+
+def test_a_command_that_is_not_urgent_waits_for_its_reading_too() -> None:
+    tracer = session()
+    request = tracer.post(LowPriority(LoadState.ON), 0.0)
+    send(tracer, A0, 0.0)
+    assert not receive(tracer, realtime(), 0.1)[1:]
+    assert sent(tracer, 0.1) is None
+    send(tracer, AA, 0.1 + DUPLICATE_WINDOW)
+    [event] = receive(tracer, switched(1), 0.5)
+    assert isinstance(event, Answered)
+    assert event.request is request
+
+
+def test_an_unanswered_request_is_remembered_for_the_late_reply_window() -> None:
+    """The first request is forgotten 10 s after its end, the second one is not yet."""
+    tracer = session(fence=0.0)
+    for now in (0.0, 2.0):
+        tracer.post(READ, now)
+        send(tracer, A0, now)
+        tracer.tick(now + 1.0)
+    tracer.post(READ, 11.0)
+    send(tracer, A0, 11.0)
+    result = answer(tracer.receive(realtime(), 11.0, 11.0))
+    assert (result.since, result.ambiguous) == (2.0, True)
+    tracer.post(READ, 30.0)
+    send(tracer, A0, 30.0)
+    result = answer(tracer.receive(realtime(), 30.0, 30.0))
+    assert (result.since, result.ambiguous) == (30.0, False)
+    late = tracer.post(READ, 40.0)
+    send(tracer, A0, 40.0)
+    assert not tracer.cancel(late, 40.0)
+
+
 def test_a_load_switch_with_an_ambiguous_answer_is_read_back() -> None:
     tracer = session()
     clear(tracer, 2.0)
@@ -671,6 +747,7 @@ def test_a_connection_with_too_many_unsolicited_bytes_is_given_up() -> None:
     [event] = events
     assert isinstance(event, LinkFailed)
     assert isinstance(event.error, LinkFloodedError)
+    assert str(event.error).startswith("sim:: received more than 256 KiB/s of unsolicited bytes. ")
 
 
 def test_the_same_number_of_unsolicited_bytes_over_many_seconds_is_not_a_flood() -> None:
