@@ -560,17 +560,76 @@ def test_a_frame_equal_to_a_request_before_the_late_reply_window_is_not_an_echo(
     assert not exchange.ambiguous
 
 
-def test_a_reading_is_certain_again_when_the_reply_that_a_copy_had_replaced_has_come() -> None:
+def behind_a_copy() -> Exchange:
+    """A reading was answered at 0.13 s, perhaps by a copy of the reply before. Then its own reply will come."""
     exchange = Exchange(FENCE)
     start(exchange, A0, 0.0)
     assert receive(exchange, A0, 0.1) is Match.ANSWER
     start(exchange, A0, 0.12)
-    assert receive(exchange, A0, 0.13) is Match.ANSWER  # perhaps a copy: then the reply of this request will come
+    assert receive(exchange, A0, 0.13) is Match.ANSWER
     assert exchange.ambiguous
-    assert receive(exchange, A0, 0.5) is Match.UNSOLICITED
+    return exchange
+
+
+@pytest.mark.parametrize("proof", ["the reply that the copy had replaced", "the reply to a later command", "nothing"])
+def test_a_reading_after_a_copy_is_certain_if_the_reply_that_the_copy_had_replaced_has_come(proof: str) -> None:
+    exchange = behind_a_copy()
+    if proof == "the reply that the copy had replaced":
+        assert receive(exchange, A0, 0.5) is Match.UNSOLICITED
+    elif proof == "the reply to a later command":  # replies keep their order
+        start(exchange, AA, 0.5)
+        assert receive(exchange, AA, 0.6) is Match.ANSWER
     start(exchange, A0, 1.0)
     assert receive(exchange, A0, 1.1) is Match.ANSWER
-    assert exchange.certain_since == 1.0
+    assert exchange.certain_since == (0.12 if proof == "nothing" else 1.0)
+
+
+def test_a_reading_that_may_be_behind_a_copy_settles_no_command_sent_after_it() -> None:
+    exchange = behind_a_copy()
+    start(exchange, AA, 0.5)
+    exchange.abandon(1.5)
+    start(exchange, A0, 3.0)
+    assert receive(exchange, A0, 3.1) is Match.ANSWER
+    assert exchange.has_unanswered_command(3.1)
+    assert receive(exchange, AA, 3.2) is Match.LATE
+
+
+def test_the_own_reply_of_a_command_that_a_copy_answered_is_late() -> None:
+    exchange = Exchange(FENCE)
+    start(exchange, AA, 0.0)
+    assert receive(exchange, AA, 0.1) is Match.ANSWER
+    start(exchange, AA, 0.2)
+    assert receive(exchange, AA, 0.25) is Match.ANSWER
+    assert exchange.ambiguous
+    assert receive(exchange, AA, 0.6) is Match.LATE
+
+
+@pytest.mark.parametrize("second", [False, True], ids=["abandoned", "sent again"])
+def test_a_frame_that_may_be_an_echo_settles_no_request(second: bool) -> None:
+    """It may also be the reply of a controller that copies the ID. The replies to all requests may still come."""
+    exchange = abandoned(AA)
+    echo = request(AA)
+    if second:
+        start(exchange, AA, 3.0)
+    assert exchange.receive(echo, 3.1, 3.1) is Match.ECHO
+    assert exchange.receive(echo, 3.2, 3.2) is (Match.ANSWER if second else Match.ECHO)
+    if second:
+        assert exchange.ambiguous
+        assert exchange.since == 0.0
+    for number in range(1 + second):
+        assert receive(exchange, AA, 4.0 + number) is Match.LATE
+    assert receive(exchange, AA, 7.0) is Match.UNSOLICITED
+
+
+def test_replies_of_one_moment_may_all_come_again() -> None:
+    for commands in ((A0, A0), (AA, A0), (A0, AA)):
+        exchange = Exchange(FENCE)
+        for number, command in enumerate(commands):
+            start(exchange, command, number / 10_000)
+            assert receive(exchange, command, number / 10_000) is Match.ANSWER
+        for command in commands:
+            assert is_ambiguous(exchange, command, 0.2)
+            assert not is_ambiguous(exchange, command, 0.3)
 
 
 def test_each_new_connection_is_tested_for_echoes_again() -> None:
