@@ -77,9 +77,9 @@ fuzz: $(VENV)/dev  ## fuzz the decoder and the session with atheris, FUZZ_SECOND
 	for target in decoder session; do \
 		$(BIN)/python -m fuzz $$target -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 || exit 1; done
 
-mutants: $(VENV)/dev  ## mutation testing of the protocol (over 1 h); docs/reliability.md lists the rest
+mutants: $(VENV)/dev  ## mutation testing of the protocol (25 min); docs/reliability.md lists the rest
 	@$(BIN)/python -c 'import mutmut' 2>/dev/null || $(PIP_INSTALL) --group mutants
-	$(BIN)/mutmut run --max-children 1
+	$(BIN)/mutmut run --max-children 2
 	@$(BIN)/mutmut results
 
 home-assistant: .venv-home-assistant/ready  ## run the tests inside Home Assistant (Python 3.13)

@@ -403,6 +403,15 @@ def test_requests_that_are_cancelled_early_do_not_close_the_connection_before_th
     assert event.error.reason == "7 requests in a row were not answered"
 
 
+def test_fewer_timeouts_than_the_maximum_do_not_close_the_connection_however_long_they_take() -> None:
+    tracer = session(fence=0.0, max_timeouts=3)
+    for now in (0.0, 100.0):
+        tracer.post(READ, now)
+        send(tracer, A0, now)
+        [event] = tracer.tick(now + 1.0)
+        assert isinstance(event, Failed)
+
+
 def test_a_fresh_reading_that_fails_takes_no_command_with_it() -> None:
     tracer = session(fence=0.0)
     reading = tracer.post_fresh(0.0)
