@@ -560,13 +560,13 @@ def test_a_frame_equal_to_a_request_before_the_late_reply_window_is_not_an_echo(
     assert not exchange.ambiguous
 
 
-def behind_a_copy() -> Exchange:
-    """A reading was answered at 0.13 s, perhaps by a copy of the reply before. Then its own reply will come."""
+def behind_a_copy(command: int = A0) -> Exchange:
+    """A request was answered at 0.13 s, perhaps by a copy of the reply before. Then its own reply will come."""
     exchange = Exchange(FENCE)
-    start(exchange, A0, 0.0)
-    assert receive(exchange, A0, 0.1) is Match.ANSWER
-    start(exchange, A0, 0.12)
-    assert receive(exchange, A0, 0.13) is Match.ANSWER
+    start(exchange, command, 0.0)
+    assert receive(exchange, command, 0.1) is Match.ANSWER
+    start(exchange, command, 0.12)
+    assert receive(exchange, command, 0.13) is Match.ANSWER
     assert exchange.ambiguous
     return exchange
 
@@ -595,13 +595,7 @@ def test_a_reading_that_may_be_behind_a_copy_settles_no_command_sent_after_it() 
 
 
 def test_the_own_reply_of_a_command_that_a_copy_answered_is_late() -> None:
-    exchange = Exchange(FENCE)
-    start(exchange, AA, 0.0)
-    assert receive(exchange, AA, 0.1) is Match.ANSWER
-    start(exchange, AA, 0.2)
-    assert receive(exchange, AA, 0.25) is Match.ANSWER
-    assert exchange.ambiguous
-    assert receive(exchange, AA, 0.6) is Match.LATE
+    assert receive(behind_a_copy(AA), AA, 0.6) is Match.LATE
 
 
 @pytest.mark.parametrize("second", [False, True], ids=["abandoned", "sent again"])

@@ -44,6 +44,13 @@ class Line:
         events = self.session.receive(frame(command, data), self.now, self.now)
         return [event.request for event in events if isinstance(event, Answered)]
 
+    def command_behind_reading(self) -> tuple[Request, Request]:
+        """Post a fresh reading, and a command that waits for it. Return both."""
+        reading = self.session.post_fresh(self.now)
+        command = self.session.post(ON, self.now)
+        assert self.session.deadline(self.now) is not None  # now the command waits for the reading
+        return reading, command
+
 
 def test_a_fresh_reading_joins_one_that_was_never_sent_but_none_in_flight() -> None:
     line = Line()
@@ -124,9 +131,7 @@ def test_a_withdrawn_request_is_not_sent_unless_it_is_in_flight() -> None:
 
 def test_a_withdrawn_reading_is_sent_if_a_command_needs_it() -> None:
     line = Line()
-    reading = line.session.post_fresh(line.now)
-    command = line.session.post(ON, line.now)
-    assert line.session.deadline(line.now) is not None  # the command now waits for the reading
+    reading, command = line.command_behind_reading()
     line.session.withdraw(reading)
     assert line.sent() == READ
     assert line.reply() == [reading]
@@ -147,9 +152,7 @@ GIVE_UP = pytest.mark.parametrize("how", ["withdraw", "cancel"])
 @GIVE_UP
 def test_a_reading_that_only_a_command_needs_is_not_sent_without_the_command(how: str) -> None:
     line = Line()
-    reading = line.session.post_fresh(line.now)
-    command = line.session.post(ON, line.now)
-    assert line.session.deadline(line.now) is not None  # the command now waits for the reading
+    reading, command = line.command_behind_reading()
     give_up_by(how, line, reading)
     give_up_by(how, line, command)
     assert line.sent() is None
@@ -159,9 +162,7 @@ def test_a_reading_that_only_a_command_needs_is_not_sent_without_the_command(how
 @GIVE_UP
 def test_a_command_does_not_wait_for_a_reading_that_was_given_up(how: str) -> None:
     line = Line()
-    reading = line.session.post_fresh(line.now)
-    command = line.session.post(ON, line.now)
-    assert line.session.deadline(line.now) is not None  # the command now waits for the reading
+    reading, command = line.command_behind_reading()
     give_up_by(how, line, command)
     give_up_by(how, line, reading)
     assert line.session.is_idle()

@@ -526,9 +526,6 @@ def test_an_unanswered_request_is_remembered_for_the_late_reply_window() -> None
     send(tracer, A0, 30.0)
     result = answer(tracer.receive(realtime(), 30.0, 30.0))
     assert (result.since, result.ambiguous) == (30.0, False)
-    late = tracer.post(READ, 40.0)
-    send(tracer, A0, 40.0)
-    assert not tracer.cancel(late, 40.0)
 
 
 def test_a_load_switch_with_an_ambiguous_answer_is_read_back() -> None:
